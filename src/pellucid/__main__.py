@@ -1,0 +1,9 @@
+"""`python -m pellucid` is the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from pellucid.cli import main
+
+sys.exit(main())

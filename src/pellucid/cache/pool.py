@@ -1,0 +1,42 @@
+"""The KV cache's memory: one tensor of keys and one of values per layer, cut into blocks.
+
+    keys[layer], values[layer]: [num_blocks, block_size, kv_heads, head_dim]
+
+Seen flat, position p of a sequence lies in slot `table[p // block_size] * block_size + p % block_size`.
+Writing scatters new rows to their slots; reading takes the blocks of a table in order. Where these
+stand one behind the other, reading is a slice and copies nothing (see cache/blocks.py).
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+class KVPool:
+    """Keys and values of all layers. Sizes as in the layout above."""
+
+    def __init__(
+        self,
+        *,
+        num_layers: int,
+        num_blocks: int,
+        block_size: int,
+        num_kv_heads: int,
+        head_dim: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.block_size = block_size
+        shape = (num_blocks, block_size, num_kv_heads, head_dim)
+        # Never filled: an operating system gives real memory only to blocks that are written.
+        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+
+    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, slots: torch.Tensor) -> None:
+        """Store k, v [tokens, kv_heads, head_dim] at `slots` [tokens] of `layer`."""
+        self.keys[layer].flatten(0, 1).index_copy_(0, slots, k)
+        self.values[layer].flatten(0, 1).index_copy_(0, slots, v)

@@ -1,0 +1,57 @@
+"""`pellucid bench`: latency and throughput, beside the limit of this machine."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from pellucid.cli.common import Verbs, add_config_flags, config_from, write_json
+from pellucid.engine import Engine
+from pellucid.errors import InputError
+from pellucid.explore.bench import Workload, measure, table
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser("bench", help="measure speed beside the machine's limit")
+    kinds = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
+    _add(kinds, "latency", "one request at a time", num_prompts=1, prompt_len=128, output_len=128)
+    _add(kinds, "throughput", "many requests at once", num_prompts=16, prompt_len=64, output_len=64)
+
+
+def _add(
+    kinds: Verbs, name: str, about: str, *, num_prompts: int, prompt_len: int, output_len: int
+) -> None:
+    parser = kinds.add_parser(name, help=about)
+    for flag, default, text in (
+        ("--num-prompts", num_prompts, "requests at once"),
+        ("--prompt-len", prompt_len, "tokens of a prompt"),
+        ("--output-len", output_len, "tokens of an answer"),
+        ("--repeats", 5, "measured repeats"),
+        ("--warmup", 1, "repeats before them that do not count"),
+        ("--seed", 0, "of the random prompts"),
+    ):
+        parser.add_argument(flag, type=int, default=default, help=f"{text} (default: {default})")
+    parser.add_argument("--json", metavar="FILE", help="environment, samples, medians; - is stdout")
+    add_config_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    names = ("num_prompts", "prompt_len", "output_len", "repeats", "warmup", "seed")
+    numbers = {name: getattr(args, name) for name in names}
+    for name in names[:4]:
+        if numbers[name] < 1:
+            raise InputError(f"{name} must be at least 1, not {numbers[name]}", param=name)
+    engine = Engine(config_from(args))
+    result = measure(engine, Workload(**numbers), _progress)
+    print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
+    if args.json != "-":
+        print(table(result))
+    if args.json:
+        write_json(result, args.json)
+    return 0
+
+
+def _progress(text: str) -> None:
+    end = "" if sys.stderr.isatty() else "\n"
+    print(f"\r\033[K{text}" if sys.stderr.isatty() else text, end=end, file=sys.stderr, flush=True)

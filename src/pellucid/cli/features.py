@@ -1,0 +1,31 @@
+"""`pellucid features`: the switchboard."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+
+from pellucid.cli.common import Verbs, write_json
+from pellucid.features import FEATURES, markdown_table
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser("features", help="every optimization: its switch, home and effect")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="as the README's table")
+    form.add_argument("--json", metavar="FILE", help="as JSON; - is stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.json:
+        write_json([feature._asdict() for feature in FEATURES], args.json)
+    elif args.markdown:
+        print(markdown_table())
+    else:
+        for f in FEATURES:
+            conflicts = ", ".join(f.conflicts) or "none"
+            print(f"{f.key} = {' | '.join(f.choices)}   (default {f.default}, off {f.off})")
+            print(textwrap.indent(textwrap.fill(f.about, 92), "    "))
+            print(f"    exactness {f.exactness} · conflicts {conflicts} · {f.home} · {f.paper}\n")
+    return 0

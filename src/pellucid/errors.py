@@ -1,0 +1,25 @@
+"""The one error that is the caller's to mend.
+
+Every refusal of bad input is an `InputError`: one line that names the thing and the remedy. The
+command line prints it and exits with 2, the server answers 4xx with it, the library raises it.
+Anything else that escapes is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """Bad input: a file, an option or a request that cannot be used as given.
+
+    `param` names the offending field of a request when there is one; `code` is the short machine
+    word that OpenAI's error body carries (for example `context_length_exceeded`).
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class ModelError(InputError):
+    """A checkpoint that cannot be loaded: the message names the file and what to do."""

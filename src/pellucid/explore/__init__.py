@@ -1,0 +1,1 @@
+"""Measuring: this machine, and the engine on it."""

@@ -1,0 +1,88 @@
+"""What machine a figure comes from, and what that machine could do at best.
+
+A speed alone says little; beside the limit measured in the same run it says how much is left. A
+decode step must read every weight and every stored key and value once, so its limit is memory
+bandwidth.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+
+def environment() -> dict[str, Any]:
+    """Machine, versions and commit of a measurement, ready for JSON."""
+    packages = ("torch", "numpy", "tokenizers", "gguf")
+    record: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu_name(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_average": os.getloadavg(),
+        "versions": {name: importlib.metadata.version(name) for name in ("pellucid", *packages)},
+    }
+    if torch.cuda.is_available():
+        record["gpu"] = torch.cuda.get_device_name()
+        record["cuda"] = torch.version.cuda
+    return record
+
+
+def commit() -> str:
+    """The source's commit, with `+` if it was changed since; empty outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except FileNotFoundError:
+        return ""
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def read_bandwidth(device: torch.device, repeats: int = 5) -> float:
+    """Bytes per second at which a sum reads memory that no cache holds; median of `repeats`."""
+    size = 2**28 if device.type == "cpu" else 2**31
+    data = torch.ones(size // 4, dtype=torch.float32, device=device)
+    return size / statistics.median(timed(data.sum, device) for _ in range(repeats))
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that `work` takes, the device's included."""
+    synchronize(device)
+    begin = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - begin
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,158 @@
+"""The library's front door: `LLM` drives an engine in the caller's own process."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pellucid.config import EngineConfig
+from pellucid.engine import Engine
+from pellucid.errors import InputError
+from pellucid.request import Output, Request, SamplingParams
+from pellucid.stages import Clock
+from pellucid.text.chat import encode_chat
+from pellucid.text.tokenizer import Tokenizer
+
+Prompt: TypeAlias = "str | Sequence[int]"
+Message: TypeAlias = Mapping[str, Any]
+
+
+class LLM:
+    """A model to call.
+
+    >>> llm = LLM("smollm2")
+    >>> llm.generate("The capital of France is", SamplingParams(max_tokens=8, temperature=0))
+
+    Keywords are the fields of `EngineConfig`; an unknown one raises `InputError`. Not thread-safe.
+    """
+
+    def __init__(self, model: str = "smollm2", *, clock: Clock | None = None, **options: Any) -> None:
+        self._open(EngineConfig.from_kwargs(model=model, **options), clock)
+
+    @classmethod
+    def from_config(cls, config: EngineConfig, clock: Clock | None = None) -> LLM:
+        """The same from a whole configuration."""
+        llm = cls.__new__(cls)
+        llm._open(config, clock)
+        return llm
+
+    def _open(self, config: EngineConfig, clock: Clock | None) -> None:
+        self.engine = Engine(config, clock=clock)
+        self._ids = itertools.count()
+        self._inbox: dict[str, deque[Output]] = {}
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer; `InputError` if it came without one."""
+        tokenizer = self.engine.checkpoint.tokenizer
+        if tokenizer is None:
+            raise InputError("this model has no tokenizer: give prompts as lists of token ids")
+        return tokenizer
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[Output]:
+        """Complete each prompt (text or token ids).
+
+        `params` holds for all prompts, or is a list with one for each. Returns `n` outputs per
+        prompt, in the order of the prompts and then of `index`.
+        """
+        several = [prompts] if _is_prompt(prompts) else list(prompts)
+        settings = _spread(params, len(several))
+        ids = [self._encode(prompt) for prompt in several]
+        return self._complete(list(zip(ids, settings, strict=True)))
+
+    def chat(
+        self,
+        messages: Sequence[Message] | Sequence[Sequence[Message]],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+    ) -> list[Output]:
+        """Answer a conversation, or each of several, as the model's chat template has it."""
+        conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        ids = [encode_chat(self.tokenizer, list(c)) for c in conversations]  # type: ignore[arg-type]
+        return self._complete(list(zip(ids, _spread(params, len(ids)), strict=True)))
+
+    def stream(
+        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None
+    ) -> Generator[Output, None, None]:
+        """Complete one prompt, or answer one conversation, piece by piece.
+
+        Each `Output` holds what is new. Closing the iterator early ends the request.
+        """
+        ids = self._encode_any(prompt)
+        params = params or SamplingParams()
+        return self._stream(self._add(ids, params), params.n)
+
+    def _stream(self, request_id: str, num_open: int) -> Generator[Output, None, None]:
+        inbox = self._inbox[request_id]
+        try:
+            while num_open:
+                while not inbox:
+                    self._pump()
+                output = inbox.popleft()
+                num_open -= output.finish_reason is not None
+                yield output
+        finally:
+            self.engine.abort(request_id)
+            del self._inbox[request_id]
+
+    def _complete(self, work: list[tuple[list[int], SamplingParams]]) -> list[Output]:
+        streams: list[Iterator[Output]] = []
+        results: dict[tuple[str, int], Output] = {}
+        self.engine.scheduler.expects_more = True
+        try:
+            for ids, params in work:
+                request_id = self._add(ids, params)
+                streams.append(self._stream(request_id, params.n))
+                for index in range(params.n):
+                    results[request_id, index] = Output(request_id=request_id, index=index)
+            self.engine.scheduler.expects_more = False
+            for output in itertools.chain.from_iterable(streams):
+                results[output.request_id, output.index].extend(output)
+        finally:
+            self.engine.scheduler.expects_more = True
+            self._forget(request_id for request_id, _ in results)
+        return list(results.values())
+
+    def _add(self, ids: list[int], params: SamplingParams) -> str:
+        request_id = str(next(self._ids))
+        self.engine.add(Request(id=request_id, prompt_token_ids=ids, params=params))
+        self._inbox[request_id] = deque()
+        return request_id
+
+    def _pump(self) -> None:
+        """One step; outputs go to whoever waits for them."""
+        for output in self.engine.step():
+            self._inbox[output.request_id].append(output)
+
+    def _forget(self, request_ids: Iterable[str]) -> None:
+        for request_id in request_ids:
+            if request_id in self._inbox:
+                self.engine.abort(request_id)
+                del self._inbox[request_id]
+
+    def _encode(self, prompt: Prompt) -> list[int]:
+        return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+
+    def _encode_any(self, prompt: Prompt | Sequence[Message]) -> list[int]:
+        if not isinstance(prompt, str) and prompt and isinstance(prompt[0], Mapping):
+            return encode_chat(self.tokenizer, list(prompt))  # type: ignore[arg-type]
+        return self._encode(prompt)  # type: ignore[arg-type]
+
+
+def _is_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
+    return isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], int))
+
+
+def _spread(
+    params: SamplingParams | Sequence[SamplingParams] | None, count: int
+) -> list[SamplingParams]:
+    if params is None or isinstance(params, SamplingParams):
+        return [params or SamplingParams()] * count
+    if len(params) != count:
+        raise InputError(f"{len(params)} sampling parameters were given for {count} prompts")
+    return list(params)

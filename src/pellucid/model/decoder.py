@@ -1,0 +1,207 @@
+"""The decoder: every supported family, written once.
+
+Tokens of all sequences stand one behind the other, [tokens, ...]; only attention looks at which
+belong together. The units are the ones that a kernel can fuse later (norm + linear, linear +
+residual, gate·up + activation, QK-norm + rotation + KV write), and the clock laps at the borders
+of the stages that everything else in the project reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from pellucid.attention import AttentionBackend, AttentionRow, AttentionShape
+from pellucid.cache.pool import KVPool
+from pellucid.model.checkpoint import WeightSource
+from pellucid.model.layers import gated, rms_norm, rope_tables, rotate
+from pellucid.model.spec import ModelSpec
+from pellucid.quant.linear import Linear, make_embedding, make_linear
+from pellucid.quant.tensor import WeightTensor
+from pellucid.stages import Clock
+
+
+@dataclass(slots=True)
+class Batch:
+    """The tensors of one step. T tokens, R rows."""
+
+    tokens: torch.Tensor
+    """int64 [T]"""
+    positions: torch.Tensor
+    """int64 [T], within each one's own sequence"""
+    slots: torch.Tensor
+    """int64 [T], where in the KV pool each one's keys and values go"""
+    rows: list[AttentionRow]
+    """R of them"""
+
+
+Rotation = tuple[torch.Tensor, torch.Tensor]
+
+
+class Layer:
+    """Attention and MLP of one layer, each with its norm and residual."""
+
+    def __init__(self, spec: ModelSpec, index: int, load: Loader) -> None:
+        self.index = index
+        self.spec = spec
+        prefix = f"layers.{index}."
+        self.attn_norm = load.norm(prefix + "attn_norm")
+        self.qkv = load.linear(prefix + "q", prefix + "k", prefix + "v")
+        self.q_norm = load.norm(prefix + "q_norm") if spec.qk_norm else None
+        self.k_norm = load.norm(prefix + "k_norm") if spec.qk_norm else None
+        self.o = load.linear(prefix + "o")
+        self.attn_post_norm = load.norm(prefix + "attn_post_norm") if spec.sandwich_norms else None
+        self.mlp_norm = load.norm(prefix + "mlp_norm")
+        self.gate_up = load.linear(prefix + "gate", prefix + "up")
+        self.down = load.linear(prefix + "down")
+        self.mlp_post_norm = load.norm(prefix + "mlp_post_norm") if spec.sandwich_norms else None
+        self.shape = AttentionShape(spec.scale, spec.window(index), spec.attention_softcap)
+
+    def __call__(
+        self,
+        x: torch.Tensor,
+        batch: Batch,
+        rotation: Rotation,
+        cache: KVPool,
+        attention: AttentionBackend,
+        clock: Clock,
+    ) -> torch.Tensor:
+        """x [T, hidden] → [T, hidden]."""
+        eps = self.spec.norm_eps
+        h = rms_norm(x, self.attn_norm, eps)
+        clock.lap("norm")
+        q, k, v = self._qkv(h, rotation)
+        clock.lap("qkv")
+        cache.write(self.index, k, v, batch.slots)
+        clock.lap("kv_write")
+        keys, values = cache.keys[self.index], cache.values[self.index]
+        h = attention.attend(q, keys, values, batch.rows, self.shape)
+        clock.lap("attention")
+        h = self.o(h.flatten(1))
+        x = _add(x, h, self.attn_post_norm, eps)
+        clock.lap("o_proj")
+        h = rms_norm(x, self.mlp_norm, eps)
+        clock.lap("norm")
+        h = self.down(gated(self.gate_up(h), self.spec.activation))
+        x = _add(x, h, self.mlp_post_norm, eps)
+        clock.lap("mlp")
+        return x
+
+    def _qkv(
+        self, h: torch.Tensor, rotation: Rotation
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries [T, heads, dim], keys and values [T, kv_heads, dim], rotated."""
+        spec = self.spec
+        heads, kv_heads = spec.num_heads, spec.num_kv_heads
+        qkv = self.qkv(h).view(len(h), -1, spec.head_dim)
+        if self.q_norm is None or self.k_norm is None:
+            qk = rotate(qkv[:, : heads + kv_heads], *rotation)
+            return qk[:, :heads], qk[:, heads:], qkv[:, heads + kv_heads :]
+        q, k, v = qkv.split((heads, kv_heads, kv_heads), dim=1)
+        q = rotate(rms_norm(q, self.q_norm, spec.norm_eps), *rotation)
+        return q, rotate(rms_norm(k, self.k_norm, spec.norm_eps), *rotation), v
+
+
+def _add(
+    x: torch.Tensor, h: torch.Tensor, post_norm: torch.Tensor | None, eps: float
+) -> torch.Tensor:
+    """The residual sum, with Gemma's norm on the branch."""
+    return x + (h if post_norm is None else rms_norm(h, post_norm, eps))
+
+
+class Loader:
+    """Makes layers out of named weights: what dtype, device and linear method they get."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        weights: WeightSource,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        method: str,
+    ) -> None:
+        self.spec = spec
+        self.weights = weights
+        self.dtype = dtype
+        self.device = device
+        self.method = method
+
+    def norm(self, name: str) -> torch.Tensor:
+        """A norm's weight, float32 [dim]."""
+        weight = self.weights[name].dense(torch.float32).to(self.device)
+        return weight + self.spec.norm_offset
+
+    def linear(self, *names: str) -> Linear:
+        """One linear over the input of all `names`, outputs one behind the other."""
+        parts = [self.weights[name] for name in names]
+        biases = [name + "_bias" for name in names]
+        bias = None
+        if any(name in self.weights for name in biases):
+            bias = torch.cat([self._bias(n, p) for n, p in zip(biases, parts, strict=True)])
+        return self.make(parts, bias)
+
+    def make(self, parts: list[WeightTensor], bias: torch.Tensor | None = None) -> Linear:
+        return make_linear(
+            parts, bias, dtype=self.dtype, device=self.device, method=self.method
+        )
+
+    def embedding(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        return make_embedding(
+            self.weights[name], dtype=self.dtype, device=self.device, method=self.method
+        )
+
+    def _bias(self, name: str, part: WeightTensor) -> torch.Tensor:
+        if name not in self.weights:
+            return torch.zeros(part.shape[0], dtype=self.dtype, device=self.device)
+        return self.weights[name].dense(self.dtype).to(self.device)
+
+
+class Decoder:
+    """Embedding, layers, final norm and head of one model."""
+
+    def __init__(self, spec: ModelSpec, load: Loader, context_length: int) -> None:
+        self.spec = spec
+        self.dtype = load.dtype
+        self.embed = load.embedding("embed")
+        self.layers = [Layer(spec, index, load) for index in range(spec.num_layers)]
+        self.norm = load.norm("norm")
+        self.head = load.linear("embed" if spec.tied_head else "lm_head")
+        self.rope, self.rope_local = rope_tables(spec, context_length, load.device)
+        # Gemma's factor is rounded to the model's dtype, as in its own code.
+        self.embedding_scale = torch.tensor(spec.embedding_scale, dtype=load.dtype).item()
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of matrices that one step reads: what a decode step cannot do without."""
+        linears = [m for n in self.layers for m in (n.qkv, n.o, n.gate_up, n.down)]
+        return self.head.nbytes + sum(m.nbytes for m in linears)
+
+    def forward(
+        self, batch: Batch, cache: KVPool, attention: AttentionBackend, clock: Clock
+    ) -> torch.Tensor:
+        """Hidden states [T, hidden] of the batch's tokens, final norm not yet applied."""
+        x = self.embed(batch.tokens)
+        if self.embedding_scale != 1.0:
+            x = x * self.embedding_scale
+        rotation = self.rope.at(batch.positions, self.dtype)
+        local = rotation
+        if self.rope_local is not self.rope:
+            local = self.rope_local.at(batch.positions, self.dtype)
+        clock.lap("embed")
+        for layer in self.layers:
+            turn = local if layer.shape.window else rotation
+            x = layer(x, batch, turn, cache, attention, clock)
+        return x
+
+    def logits(self, hidden: torch.Tensor, clock: Clock) -> torch.Tensor:
+        """hidden [rows, hidden] → float32 [rows, vocab]."""
+        h = rms_norm(hidden, self.norm, self.spec.norm_eps)
+        clock.lap("norm")
+        logits = self.head(h).float()
+        if cap := self.spec.logit_softcap:
+            logits = cap * torch.tanh(logits / cap)
+        clock.lap("lm_head")
+        return logits

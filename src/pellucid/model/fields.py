@@ -1,0 +1,82 @@
+"""Typed access to the settings of a foreign file; what is amiss is told with file and key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import ModelError
+
+
+class Fields:
+    """The settings of one file. A key that is absent or null has the caller's default."""
+
+    def __init__(self, values: Mapping[str, Any], path: Path, prefix: str = "") -> None:
+        self.values = values
+        self.path = path
+        self.prefix = prefix
+
+    def get(self, key: str) -> Any:
+        return self.values.get(self.prefix + key)
+
+    def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
+        """A whole number of at least `minimum`; `ModelError` if absent and without default."""
+        value = self.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise self.error(key, "is missing")
+        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+            raise self.error(key, f"must be a whole number of at least {minimum}, not {value!r}")
+        return value
+
+    def number(self, key: str, default: float | None = None, above: float = 0.0) -> float:
+        """A finite number greater than `above`; `ModelError` if absent and without default."""
+        value = self.get(key)
+        if value is None:
+            value = default
+        if value is None:
+            raise self.error(key, "is missing")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.error(key, f"must be a number, not {value!r}")
+        if not above < value < float("inf"):
+            raise self.error(key, f"must be a number above {above:g}, not {value!r}")
+        return float(value)
+
+    def optional_number(self, key: str) -> float:
+        """A positive number, or 0 where the key is absent, null or 0."""
+        return 0.0 if self.get(key) in (None, 0) else self.number(key)
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.error(key, f"must be true or false, not {value!r}")
+        return value
+
+    def token_ids(self, key: str) -> tuple[int, ...]:
+        """One token id or a list of them."""
+        value = self.get(key)
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        for token in ids:
+            if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+                raise self.error(key, f"must be a token id or a list of them, not {value!r}")
+        return tuple(ids)
+
+    def refuse(self, neutral: Mapping[str, Any], why: str) -> None:
+        """Raise `ModelError` for a key of `neutral` that is set to anything but its value there."""
+        for key, harmless in neutral.items():
+            value = self.get(key)
+            if value is not None and value != harmless:
+                raise self.error(key, f"= {short(value)} is not supported: {why}")
+
+    def error(self, key: str, problem: str) -> ModelError:
+        return ModelError(f"{self.path}: {self.prefix}{key} {problem}")
+
+
+def short(value: Any) -> str:
+    """`value` as text for one line."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

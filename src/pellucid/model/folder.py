@@ -1,0 +1,200 @@
+"""A model in a folder, as the transformers library writes it.
+
+    config.json                    architecture and sizes (see spec_hf.py)
+    generation_config.json         end-of-sequence ids, where they differ from config.json's
+    model.safetensors              weights in one file, or …
+    model.safetensors.index.json   … which of several files holds which
+    tokenizer.json, …              see pellucid.text
+
+A safetensors file is a JSON header (name → element type, shape, offsets) and then the numbers; it
+is memory-mapped and its tensors are views of the map. Pickle checkpoints (*.bin, *.pt) run code
+when they are opened, so they are refused. Python files in the folder are passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from pellucid.errors import ModelError
+from pellucid.model.spec import ModelSpec
+from pellucid.model.spec_hf import spec_from_config
+from pellucid.model.weights import Entry
+from pellucid.quant.tensor import WeightTensor
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; `ModelError` if there is no such thing."""
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise ModelError(
+            f"{path}: no such file; a model folder needs config.json, *.safetensors and "
+            "tokenizer.json"
+        ) from None
+    except ValueError as error:
+        raise ModelError(f"{path}: not valid JSON ({error}); fetch the file again") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: holds no JSON object; fetch the file again")
+    return value
+
+
+def spec_of_folder(folder: Path) -> ModelSpec:
+    """The spec that config.json and generation_config.json of `folder` describe."""
+    path = folder / "config.json"
+    generation = folder / "generation_config.json"
+    return spec_from_config(
+        read_json(path), read_json(generation) if generation.exists() else {}, path
+    )
+
+
+LAYER_NAMES = {
+    "input_layernorm.weight": "attn_norm",
+    "self_attn.q_proj.weight": "q",
+    "self_attn.k_proj.weight": "k",
+    "self_attn.v_proj.weight": "v",
+    "self_attn.o_proj.weight": "o",
+    "self_attn.q_proj.bias": "q_bias",
+    "self_attn.k_proj.bias": "k_bias",
+    "self_attn.v_proj.bias": "v_bias",
+    "self_attn.o_proj.bias": "o_bias",
+    "self_attn.q_norm.weight": "q_norm",
+    "self_attn.k_norm.weight": "k_norm",
+    "mlp.gate_proj.weight": "gate",
+    "mlp.up_proj.weight": "up",
+    "mlp.down_proj.weight": "down",
+    "mlp.gate_proj.bias": "gate_bias",
+    "mlp.up_proj.bias": "up_bias",
+    "mlp.down_proj.bias": "down_bias",
+    "post_attention_layernorm.weight": "mlp_norm",
+}
+GEMMA_NAMES = LAYER_NAMES | {
+    "post_attention_layernorm.weight": "attn_post_norm",
+    "pre_feedforward_layernorm.weight": "mlp_norm",
+    "post_feedforward_layernorm.weight": "mlp_post_norm",
+}
+TOP_NAMES = {
+    "model.embed_tokens.weight": "embed",
+    "model.norm.weight": "norm",
+    "lm_head.weight": "lm_head",
+}
+HARMLESS = re.compile(
+    r".*\.rotary_emb\.inv_freq"  # follows from the spec
+    r"|(model\.)?(vision_tower|multi_modal_projector)\..*"  # Gemma's eyes; we read its text part
+)
+
+
+def our_name(theirs: str, family: str) -> str | None:
+    """Our name of a tensor, "" for one that may be passed over, None for one we do not know."""
+    if HARMLESS.fullmatch(theirs):
+        return ""
+    plain = re.sub(r"^(language_model\.(?=model\.|lm_head\.)|model\.language_model\.)", "", theirs)
+    if theirs.startswith("model.language_model."):
+        plain = "model." + plain
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", plain)
+    if layer is None:
+        return TOP_NAMES.get(plain)
+    ours = (GEMMA_NAMES if family == "gemma3" else LAYER_NAMES).get(layer[2])
+    return ours and f"layers.{layer[1]}.{ours}"
+
+
+class SafetensorsWeights:
+    """The `WeightSource` of the safetensors files of a folder, memory-mapped.
+
+    Raises `ModelError` if there are none, or one is missing, cut short or damaged.
+    """
+
+    def __init__(self, folder: Path, spec: ModelSpec) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.strangers: list[str] = []
+        self.weight_bytes = 0
+        self._files: dict[str, Any] = {}
+        for path in safetensors_files(folder):
+            self._read_header(path, spec)
+
+    def _read_header(self, path: Path, spec: ModelSpec) -> None:
+        try:
+            file: Any = safe_open(path, framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{path}: cut short or damaged ({error}); fetch it again") from error
+        for theirs in file.keys():  # noqa: SIM118 (it is no mapping)
+            ours = our_name(theirs, spec.family)
+            if ours is None:
+                self.strangers.append(theirs)
+                continue
+            if not ours or (ours == "lm_head" and spec.tied_head):
+                continue  # a tied head's copy of the embedding, which transformers drops too
+            if ours in self.entries:
+                raise ModelError(f"{path}: tensor {theirs!r} is in two files; remove one of them")
+            view = file.get_slice(theirs)
+            kind, shape = str(view.get_dtype()), tuple(view.get_shape())
+            self.entries[ours] = Entry(kind, shape, theirs)
+            self._files[ours] = file
+            if kind in DENSE:
+                self.weight_bytes += DENSE[kind].itemsize * math.prod(shape)
+
+    def __getitem__(self, name: str) -> WeightTensor:
+        entry = self.entries[name]
+        data = self._files[name].get_tensor(entry.file_name)
+        return WeightTensor(name, entry.kind, entry.shape, data)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries
+
+    def names(self) -> Collection[str]:
+        return self.entries.keys()
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of `folder`; `ModelError` if that is not clear."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return shards(index)
+    found = sorted(folder.glob("*.safetensors"))
+    if folder / "model.safetensors" in found:
+        return [folder / "model.safetensors"]
+    if len(found) == 1:
+        return found
+    if found:
+        raise ModelError(
+            f"{folder}: {len(found)} safetensors files and no model.safetensors.index.json to tell "
+            "which belong together; fetch it too"
+        )
+    pickled = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+    if pickled:
+        raise pickle_error(pickled[0])
+    raise ModelError(
+        f"{folder}: no *.safetensors; fetch the weights, or take --load-format dummy for random "
+        "ones"
+    )
+
+
+def shards(index: Path) -> list[Path]:
+    """The files that an index names."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise ModelError(f"{index}: has no weight_map of tensor to file; fetch the file again")
+    files = []
+    for name in sorted(set(names.values())):
+        path = index.parent / name
+        if Path(name).name != name or path.suffix != ".safetensors":
+            raise ModelError(f"{index}: names {name!r}, which is no safetensors file beside it")
+        if not path.exists():
+            raise ModelError(f"{path}: no such file, though {index.name} names it; fetch it")
+        files.append(path)
+    return files
+
+
+def pickle_error(path: Path) -> ModelError:
+    return ModelError(
+        f"{path}: pickle checkpoints are not read, because opening one runs its code; convert it "
+        "to safetensors or take a model that has them"
+    )

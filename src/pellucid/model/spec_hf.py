@@ -1,0 +1,278 @@
+"""config.json → `ModelSpec`, with the keys as the transformers library reads them.
+
+A config class reads a fixed set of keys and passes over the rest; so do we. The keys that change
+the answer are handled here or refused by name. Keys were renamed in transformers 5 (`rope_theta`
+and `rope_scaling` became `rope_parameters`, per layer type for Gemma); both forms are read.
+
+`auto_map`, by which a config asks for Python files of its folder to be imported, is passed over: no
+code of a model is ever run. What we compute follows from `architectures` alone, and a custom model
+that hides behind a known name fails the comparison of its tensors with the spec.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pellucid.errors import ModelError
+from pellucid.model.fields import Fields, short
+from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
+
+FAMILIES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+    "Gemma3ForCausalLM": "gemma3",
+    "Gemma3ForConditionalGeneration": "gemma3",
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2},
+    "mistral": {
+        "max_position_embeddings": 131072,
+        "num_key_value_heads": 8,
+        "sliding_window": 4096,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    },
+    "qwen2": {"max_position_embeddings": 32768, "num_key_value_heads": 32, "sliding_window": 4096},
+    "qwen3": {
+        "max_position_embeddings": 32768,
+        "num_key_value_heads": 32,
+        "head_dim": 128,
+        "sliding_window": 4096,
+    },
+    "gemma3": {
+        "vocab_size": 262208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 131072,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": 4096,
+        "rope_theta": 1e6,
+        "tie_word_embeddings": True,
+        "bos_token_id": 2,
+        "eos_token_id": 1,
+    },
+}
+"""What the config class of each family takes for a key that the file leaves out."""
+
+ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
+NEUTRAL: dict[str, Any] = {
+    "quantization_config": {},
+    "compression_config": {},
+    "num_experts": 0,
+    "num_local_experts": 0,
+    "n_routed_experts": 0,
+    "use_bidirectional_attention": False,
+    "partial_rotary_factor": 1.0,
+    "attention_multiplier": 1.0,
+    "embedding_multiplier": 1.0,
+    "residual_multiplier": 1.0,
+    "logits_scaling": 1.0,
+}
+
+
+def spec_from_config(
+    config: Mapping[str, Any], generation: Mapping[str, Any], path: Path
+) -> ModelSpec:
+    """The spec of a config. `path` is named in errors."""
+    family = family_of(config, path)
+    text = config.get("text_config") or {}
+    get = Fields({**DEFAULTS[family], **config, **text}, path)
+    get.refuse(NEUTRAL, "this engine does not know that variant; use the plain model")
+    hidden, heads = get.integer("hidden_size"), get.integer("num_attention_heads")
+    rope = rope_fields(get, family)
+    kv_heads = get.integer("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise get.error("num_key_value_heads", f"= {kv_heads} must divide {heads} attention heads")
+    ends = Fields(generation, path.with_name("generation_config.json")).token_ids("eos_token_id")
+    bias = get.flag("attention_bias", False) if family in ("llama", "qwen3", "gemma3") else False
+    return ModelSpec(
+        family=family,
+        vocab_size=get.integer("vocab_size"),
+        hidden_size=hidden,
+        intermediate_size=get.integer("intermediate_size"),
+        num_layers=get.integer("num_hidden_layers"),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=get.integer("head_dim", hidden // heads),
+        norm_eps=get.number("rms_norm_eps", 1e-6),
+        tied_head=get.flag("tie_word_embeddings", False),
+        qk_norm=family in ("qwen3", "gemma3"),
+        qkv_bias=bias or family == "qwen2",
+        o_bias=bias,
+        mlp_bias=family == "llama" and get.flag("mlp_bias", False),
+        activation=activation(get, "hidden_activation" if family == "gemma3" else "hidden_act"),
+        bos_token_id=next(iter(get.token_ids("bos_token_id")), None),
+        eos_token_ids=ends or get.token_ids("eos_token_id"),
+        **rope,
+        **window_fields(get, family),
+        **(gemma_fields(get) if family == "gemma3" else {}),
+    )
+
+
+def family_of(config: Mapping[str, Any], path: Path) -> str:
+    names = config.get("architectures") or []
+    name = names[0] if isinstance(names, list) and names else None
+    if name not in FAMILIES:
+        raise ModelError(
+            f"{path}: architecture {name!r} is not supported; known are {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def activation(get: Fields, key: str) -> str:
+    name = get.get(key) or "silu"
+    if name not in ACTIVATIONS:
+        raise get.error(key, f"= {name!r} is not supported; known are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def gemma_fields(get: Fields) -> dict[str, Any]:
+    """What only Gemma 3 has."""
+    return {
+        "sandwich_norms": True,
+        "norm_offset": 1.0,
+        "embedding_scale": math.sqrt(get.integer("hidden_size")),
+        "attention_scale": get.number("query_pre_attn_scalar") ** -0.5,
+        "attention_softcap": get.optional_number("attn_logit_softcapping"),
+        "logit_softcap": get.optional_number("final_logit_softcapping"),
+    }
+
+
+def window_fields(get: Fields, family: str) -> dict[str, Any]:
+    """The sliding window and which layers have it."""
+    types = layer_types(get, family)
+    window = get.integer("sliding_window", 0, minimum=0) if "sliding_attention" in types else 0
+    if not window:
+        return {}
+    return {
+        "sliding_window": window,
+        "local_layers": tuple(kind == "sliding_attention" for kind in types),
+    }
+
+
+def layer_types(get: Fields, family: str) -> list[str]:
+    """For each layer full_attention or sliding_attention, as the family's config class has it."""
+    layers = get.integer("num_hidden_layers")
+    full, sliding = "full_attention", "sliding_attention"
+    default = [full] * layers
+    if family == "mistral":
+        default = [sliding] * layers
+    elif family in ("qwen2", "qwen3") and get.flag("use_sliding_window", False):
+        start = get.integer("max_window_layers", 28, minimum=0)
+        default = [sliding if layer >= start else full for layer in range(layers)]
+    elif family == "gemma3":
+        pattern = get.integer("sliding_window_pattern", 6)
+        default = [sliding if (layer + 1) % pattern else full for layer in range(layers)]
+    types = get.get("layer_types") or default
+    if len(types) != layers or not set(types) <= {full, sliding}:
+        raise get.error("layer_types", f"must name {full} or {sliding} for each of {layers} layers")
+    if family in ("llama", "mistral") and types != default:
+        raise get.error("layer_types", f"that differ are unknown in a {family} model; remove them")
+    if family.startswith("qwen") and not get.flag("use_sliding_window", False):
+        return [full] * layers
+    return list(types)
+
+
+def rope_fields(get: Fields, family: str) -> dict[str, Any]:
+    """Bases and scaling of the rotary embedding, and the context length that follows."""
+    everywhere = section(get, "rope_parameters")
+    local: Mapping[str, Any] = {}
+    if "full_attention" in everywhere:
+        local = everywhere.get("sliding_attention") or {}
+        everywhere = everywhere["full_attention"] or {}
+    everywhere = {"rope_theta": get.get("rope_theta"), **everywhere, **section(get, "rope_scaling")}
+    context = get.integer("max_position_embeddings")
+    scaling = rope_scaling(Fields(everywhere, get.path, "rope_parameters: "), context)
+    if scaling.kind == "yarn":
+        context = max(context, int(scaling.original_context * scaling.factor))
+    theta = get.number("rope_theta", 1e4)
+    if everywhere.get("rope_theta") is not None:
+        theta = Fields(everywhere, get.path).number("rope_theta")
+    found = {"context_length": context, "rope_theta": theta, "rope_scaling": scaling}
+    if family == "gemma3":
+        below = Fields({"rope_theta": get.get("rope_local_base_freq"), **local}, get.path)
+        if rope_scaling(below, context).kind != "none":
+            raise get.error("rope_parameters", "scale the sliding layers too: not supported")
+        found["rope_theta_local"] = below.number("rope_theta", 1e4)
+    return found
+
+
+def section(get: Fields, key: str) -> Mapping[str, Any]:
+    """The mapping at `key`, empty if absent."""
+    value = get.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise get.error(key, f"must be an object, not {short(value)}")
+    return value
+
+
+ROPE_KEYS = {
+    "default": set[str](),
+    "linear": {"factor"},
+    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
+    "yarn": {
+        "factor",
+        "original_max_position_embeddings",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    },
+}
+
+
+def rope_scaling(get: Fields, context: int) -> RopeScaling:
+    """The scaling that one set of rope parameters describes."""
+    kind = get.get("rope_type") or get.get("type") or "default"
+    if kind not in ROPE_KEYS:
+        raise get.error(
+            "rope_type", f"= {kind!r} is not supported; known are {', '.join(ROPE_KEYS)}"
+        )
+    known = ROPE_KEYS[kind] | {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
+    get.refuse({"partial_rotary_factor": 1.0}, "heads must rotate whole")
+    if kind != "default":
+        get.refuse(dict.fromkeys(get.values.keys() - known), f"unknown for rope type {kind}")
+    original = get.integer("original_max_position_embeddings", context)
+    match kind:
+        case "linear":
+            return RopeScaling(kind="linear", factor=get.number("factor"))
+        case "llama3":
+            return RopeScaling(
+                kind="llama3",
+                factor=get.number("factor"),
+                original_context=original,
+                low_freq_factor=get.number("low_freq_factor"),
+                high_freq_factor=get.number("high_freq_factor"),
+            )
+        case "yarn":
+            return yarn(get, original, context)
+    return RopeScaling()
+
+
+def yarn(get: Fields, original: int, context: int) -> RopeScaling:
+    factor = get.number("factor", context / original)
+    sharpen = yarn_attention_factor(factor)
+    top, bottom = get.optional_number("mscale"), get.optional_number("mscale_all_dim")
+    if top and bottom:
+        more = sharpen - 1.0
+        sharpen = (top * more + 1.0) / (bottom * more + 1.0)
+    return RopeScaling(
+        kind="yarn",
+        factor=factor,
+        original_context=original,
+        beta_fast=get.number("beta_fast", 32.0),
+        beta_slow=get.number("beta_slow", 1.0),
+        attention_factor=get.number("attention_factor", sharpen),
+        truncate=get.flag("truncate", True),
+    )

@@ -1,0 +1,275 @@
+"""The plain records that cross borders, in the order in which a request meets them.
+
+    Request ──add──▶ Sequence(s) ──plan──▶ StepPlan ──run──▶ StepResult ──commit──▶ Output
+
+`Request`, `Output` and what they hold are msgspec structs: they also travel between the server's
+process and the engine's. A `Sequence` is the scheduler's own mutable state and never leaves it;
+the rows of a `StepPlan` say everything that the runner needs to know.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import msgspec
+
+from pellucid.errors import InputError
+
+MAX_CHOICES = 128
+MAX_STOPS = 32
+MAX_LOGPROBS = 100
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to choose the next token, and when to stop. Bad values raise `InputError`."""
+
+    max_tokens: int | None = None
+    """New tokens at most; None: until the context is full."""
+    min_tokens: int = 0
+    """End-of-sequence and stop tokens are impossible before this many new tokens."""
+    temperature: float = 1.0
+    """Logits are divided by it; 0 takes the most likely token (greedy)."""
+    top_k: int = 0
+    """Keep the k most likely tokens; 0: all."""
+    top_p: float = 1.0
+    """Keep the fewest most likely tokens whose probabilities add up to this."""
+    min_p: float = 0.0
+    """Keep tokens at least this fraction as likely as the most likely one."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens seen in prompt or answer are divided (if positive) or multiplied by it."""
+    presence_penalty: float = 0.0
+    """Subtracted once from the logit of each token already in the answer."""
+    frequency_penalty: float = 0.0
+    """Subtracted from a token's logit for each time it is in the answer."""
+    logit_bias: dict[int, float] = {}
+    """Added to the logits of these token ids."""
+    seed: int | None = None
+    """Same seed, same tokens, whatever else is in the batch; None: a fresh one."""
+    n: int = 1
+    """Independent answers to the prompt."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; they are cut off."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Token ids that end the answer, besides the model's own."""
+    ignore_eos: bool = False
+    """Go on past the model's end-of-sequence tokens."""
+    skip_special_tokens: bool = True
+    """Leave special tokens out of the text."""
+    logprobs: int | None = None
+    """Log-probabilities of the chosen tokens and of this many most likely ones; None: none."""
+    prompt_logprobs: int | None = None
+    """The same for the tokens of the prompt."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            msgspec.structs.force_setattr(self, "stop", (self.stop,))
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is None and name in _OPTIONAL:
+                continue
+            kind, what = ((int, float), "number") if name in _FLOATS else (int, "whole number")
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise InputError(f"{name} must be a {what}, not {value!r}", param=name)
+            if not (low <= value <= high) or math.isnan(value):
+                raise InputError(f"{name} must be {_span(low, high)}, not {value!r}", param=name)
+        if self.repetition_penalty == 0:
+            raise InputError("repetition_penalty must be above 0; 1 turns it off", param="repetition_penalty")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InputError(
+                f"min_tokens ({self.min_tokens}) must not be above max_tokens ({self.max_tokens})",
+                param="min_tokens",
+            )
+        if len(self.stop) > MAX_STOPS:
+            raise InputError(f"stop takes at most {MAX_STOPS} strings, not {len(self.stop)}", param="stop")
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise InputError("stop strings must be non-empty text", param="stop")
+        for token, bias in self.logit_bias.items():
+            if not isinstance(token, int) or not -100 <= bias <= 100:
+                raise InputError(
+                    f"logit_bias maps token ids to numbers from -100 to 100, not {token!r}: {bias!r}",
+                    param="logit_bias",
+                )
+
+
+_INT = 2**63 - 1
+_OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "prompt_logprobs"})
+_FLOATS = frozenset(
+    "temperature top_p min_p repetition_penalty presence_penalty frequency_penalty".split()
+)
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("max_tokens", 1, math.inf),
+    ("min_tokens", 0, math.inf),
+    ("temperature", 0, 100),
+    ("top_k", 0, math.inf),
+    ("top_p", 0, 1),
+    ("min_p", 0, 1),
+    ("repetition_penalty", 0, 100),
+    ("presence_penalty", -2, 2),
+    ("frequency_penalty", -2, 2),
+    ("seed", -_INT, _INT),
+    ("n", 1, MAX_CHOICES),
+    ("logprobs", 0, MAX_LOGPROBS),
+    ("prompt_logprobs", 0, MAX_LOGPROBS),
+)
+
+
+def _span(low: float, high: float) -> str:
+    return f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One prompt with its sampling parameters; `params.n` answers come of it."""
+
+    id: str
+    prompt_token_ids: list[int]
+    params: SamplingParams = SamplingParams()
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """Natural log-probability of a token under the model, before any sampling parameter."""
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]] = []
+    """The most likely (token id, log-probability), best first; as many as were asked for."""
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """What one answer cost, in seconds and tokens; given with its last `Output`."""
+
+    num_prompt_tokens: int
+    num_output_tokens: int
+    queue_s: float
+    """From arrival to the first step that computed anything for it."""
+    first_token_s: float
+    """From arrival to the first new token."""
+    total_s: float
+    """From arrival to the end."""
+    num_preemptions: int
+    """Times its blocks were taken away and its tokens computed anew."""
+
+
+class Output(msgspec.Struct, kw_only=True):
+    """Tokens of one answer.
+
+    From `step` and `stream`: what is new since the last one. From `generate` and `chat`: the whole.
+    `prompt_token_ids` and `prompt_logprobs` come with the first of an answer, `finish_reason` and
+    `stats` with the last.
+    """
+
+    request_id: str
+    index: int = 0
+    """Which of the request's `n` answers."""
+    prompt_token_ids: list[int] = []
+    token_ids: list[int] = []
+    text: str = ""
+    logprobs: list[TokenLogprob] | None = None
+    prompt_logprobs: list[TokenLogprob | None] | None = None
+    """One entry per prompt token; the first is None, nothing predicts it."""
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    """The stop string or stop token id that ended the answer, if one of the request's own did."""
+    error: str | None = None
+    stats: Stats | None = None
+
+    def extend(self, more: Output) -> None:
+        """Append the next increment of the same answer."""
+        self.token_ids = self.token_ids + more.token_ids
+        self.text += more.text
+        if more.logprobs is not None:
+            self.logprobs = (self.logprobs or []) + more.logprobs
+        if more.prompt_token_ids:
+            self.prompt_token_ids = more.prompt_token_ids
+        if more.prompt_logprobs is not None:
+            self.prompt_logprobs = more.prompt_logprobs
+        self.finish_reason = more.finish_reason
+        self.stop_reason = more.stop_reason
+        self.error = more.error
+        self.stats = more.stats
+
+
+class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine turned out to be, once it has loaded its model."""
+
+    model: str
+    context_length: int
+    """Longest prompt plus answer, in tokens."""
+    vocab_size: int
+    block_size: int
+    num_blocks: int
+    device: str
+    dtype: str
+    weights: str = "dense"
+    """dense, or packed where the file's blocks are multiplied as they are."""
+    eos_token_ids: tuple[int, ...] = ()
+    ledger: list[str] = []
+    """Where the memory goes, a line each, ready to print."""
+
+
+class EngineStats(msgspec.Struct, kw_only=True):
+    """The engine's state between two steps, for /health, /metrics and tests."""
+
+    num_running: int = 0
+    num_waiting: int = 0
+    num_blocks: int = 0
+    num_blocks_used: int = 0
+    num_preemptions: int = 0
+    num_steps: int = 0
+    num_computed_tokens: int = 0
+    num_output_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Row:
+    """One sequence's share of a step: compute `tokens`, the first of which stands at `start`.
+
+    A prefill chunk, a decode step and the verification of drafts differ only in `len(tokens)`.
+    Lists are the scheduler's own, lent for the duration of the step: read, never write.
+    """
+
+    seq_id: int
+    tokens: list[int]
+    start: int
+    """Position of `tokens[0]`; the keys and values of 0..start-1 are in `blocks` already."""
+    blocks: list[int]
+    """Block table: covers positions 0..start+len(tokens)-1."""
+    samples: bool
+    """The last token's logits choose the next token."""
+    scores_prompt: bool
+    """Log-probabilities of the prompt tokens that follow these are wanted."""
+    params: SamplingParams
+    seed: int
+    history: list[int]
+    """All tokens so far, prompt first: what penalties look at and what position to seed with."""
+    num_prompt: int
+
+
+@dataclass(slots=True)
+class StepPlan:
+    """Scheduler → runner: what one step computes."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(row.tokens) for row in self.rows)
+
+
+@dataclass(slots=True)
+class StepResult:
+    """Runner → scheduler: one entry per row of the plan."""
+
+    sampled: list[TokenLogprob | None]
+    """The next token, where the row samples. `logprob` is NaN unless the request asks for it."""
+    prompt_logprobs: list[list[TokenLogprob] | None]
+    """For rows that score their prompt: entries for positions start+1 ... start+len(tokens), as
+    far as these are prompt positions."""
+
+
+def to_builtins(record: Any) -> Any:
+    """A record as dicts and lists, ready for `json.dumps`."""
+    return msgspec.to_builtins(record)
