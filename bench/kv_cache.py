@@ -4,8 +4,8 @@
     python bench/kv_cache.py [--model smollm2] [--json bench/results/kv-cache.json]
 
 For each length the engine holds a sequence of that many tokens and then generates a few more, one
-step per token. Off, `kv_cache=off` computes the whole prefix for each of them. The stage clock splits
-a step into attention and everything else; the exponent b of time ≈ a·length^b is fitted by least
+step per token; `kv_cache=off` computes the whole prefix for each of them. The stage clock splits a
+step into attention and everything else. The exponent b of time ≈ a·length^b is fitted by least
 squares over the upper half of the lengths, where the constant cost of a step weighs least.
 
 On and off, and the lengths, alternate within each repeat, so that a busy machine hits all alike.

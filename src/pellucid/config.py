@@ -14,11 +14,11 @@ from typing import Any
 from pellucid.errors import InputError
 
 
-def option(default: Any, doc: str, choices: tuple[str, ...] = (), minimum: float | None = None) -> Any:
+def option(
+    default: Any, doc: str, choices: tuple[str, ...] = (), minimum: float | None = None
+) -> Any:
     """A config field with its documentation, permitted values and smallest value."""
-    return field(
-        default=default, metadata={"doc": doc, "choices": choices, "minimum": minimum}
-    )
+    return field(default=default, metadata={"doc": doc, "choices": choices, "minimum": minimum})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,9 @@ class EngineConfig:
     block_size: int = option(16, "tokens in one block of the KV cache", minimum=1)
     num_blocks: int = option(0, "blocks in the KV cache; 0 derives them from memory", minimum=0)
     max_seqs: int = option(64, "sequences in one step at most", minimum=1)
-    max_waiting: int = option(1024, "answers that may wait in a server before it refuses new requests", minimum=1)
+    max_waiting: int = option(
+        1024, "answers that may wait in a server before it refuses new requests", minimum=1
+    )
 
     kv_cache: str = option("on", "keep keys and values; off recomputes the prefix", ("on", "off"))
     attention: str = option("sdpa", "attention implementation", ("sdpa", "naive"))
@@ -78,25 +80,36 @@ class EngineConfig:
 
     @classmethod
     def from_kwargs(cls, **kwargs: Any) -> EngineConfig:
-        """Like the constructor, but an unknown name is an `InputError` that lists the known ones."""
+        """Like the constructor, but an unknown name is an `InputError` that lists them all."""
         known = [spec.name for spec in dataclasses.fields(cls)]
         for name in kwargs:
             if name not in known:
-                raise InputError(f"unknown option {name!r}; known are: {', '.join(known)}", param=name)
+                raise InputError(
+                    f"unknown option {name!r}; known are: {', '.join(known)}", param=name
+                )
         return cls(**kwargs)
 
 
 def check_field(spec: dataclasses.Field[Any], value: Any) -> None:
     """Raise `InputError` unless `value` has the type, choices and range that `spec` declares."""
     kind = type(spec.default)
-    number = kind in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (isinstance(value, kind) and not isinstance(value, bool)) and not (kind is float and number):
+    number = (
+        kind in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool)
+    )
+    if not (isinstance(value, kind) and not isinstance(value, bool)) and not (
+        kind is float and number
+    ):
         raise InputError(
-            f"{spec.name} must be of type {kind.__name__}, not {type(value).__name__}", param=spec.name
+            f"{spec.name} must be of type {kind.__name__}, not {type(value).__name__}",
+            param=spec.name,
         )
     choices = spec.metadata["choices"]
     if choices and value not in choices:
-        raise InputError(f"{spec.name} must be one of {', '.join(choices)}, not {value!r}", param=spec.name)
+        raise InputError(
+            f"{spec.name} must be one of {', '.join(choices)}, not {value!r}", param=spec.name
+        )
     minimum = spec.metadata["minimum"]
     if minimum is not None and not value >= minimum:
-        raise InputError(f"{spec.name} must be at least {minimum:g}, not {value!r}", param=spec.name)
+        raise InputError(
+            f"{spec.name} must be at least {minimum:g}, not {value!r}", param=spec.name
+        )

@@ -6,13 +6,7 @@ loop. Follow the three calls and you have seen everything that happens to a toke
 
 from __future__ import annotations
 
-import os
 import time
-
-from dataclasses import dataclass
-
-import psutil
-import torch
 
 from pellucid.attention import make_attention
 from pellucid.cache.blocks import BlockPool
@@ -24,13 +18,13 @@ from pellucid.model.decoder import Decoder, Loader
 from pellucid.model.spec import ModelSpec
 from pellucid.quant.linear import choose_method
 from pellucid.request import EngineInfo, EngineStats, Output, Request
+from pellucid.runner.machine import choose_machine
+from pellucid.runner.memory import plan_memory
 from pellucid.runner.runner import Runner
 from pellucid.sampling.sampler import Sampler
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, NullClock
 from pellucid.text.stream import open_text
-
-GIB = 2**30
 
 
 class Engine:
@@ -45,11 +39,10 @@ class Engine:
         checkpoint = checkpoint or open_checkpoint(config)
         spec = checkpoint.spec
         machine = choose_machine(config)
-        method = choose_method(config.weights, machine.device, checkpoint.weights())
+        weights = checkpoint.weights(machine.dtype, machine.device)
+        method = choose_method(config.weights, machine.device, weights)
         context_length = fit_context(config.context_length, spec)
-        load = Loader(
-            spec, checkpoint.weights(), dtype=machine.dtype, device=machine.device, method=method
-        )
+        load = Loader(spec, weights, dtype=machine.dtype, device=machine.device, method=method)
         model = Decoder(spec, load, context_length)
         memory = plan_memory(config, spec, machine, context_length)
 
@@ -155,35 +148,6 @@ class Engine:
                     )
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where and in what numbers the model runs."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-
-def choose_machine(config: EngineConfig) -> Machine:
-    """Resolve device and dtype "auto", and set the number of CPU threads."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: torch finds no usable GPU here; use --device cpu", param="device")
-    if name == "cpu":
-        torch.set_num_threads(config.threads or len(os.sched_getaffinity(0)))
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if name == "cuda" or has_bf16_units() else "float32"
-    return Machine(torch.device(name), getattr(torch, dtype))
-
-
-def has_bf16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware; without, it is slower than fp32."""
-    capabilities = torch.backends.cpu.get_capabilities() if hasattr(torch.backends.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-
-
 def fit_context(wanted: int, spec: ModelSpec) -> int:
     """The context length to serve, in tokens."""
     if wanted > spec.context_length:
@@ -192,59 +156,3 @@ def fit_context(wanted: int, spec: ModelSpec) -> int:
             param="context_length",
         )
     return wanted or spec.context_length
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """How many blocks the KV cache gets, and why."""
-
-    num_blocks: int
-    block_bytes: int
-    free_bytes: int
-
-    def ledger(self, weight_bytes: int, config: EngineConfig) -> list[str]:
-        tokens = self.num_blocks * config.block_size
-        cache = self.num_blocks * self.block_bytes
-        return [
-            f"weights   {weight_bytes / GIB:7.2f} GiB",
-            f"KV cache  {cache / GIB:7.2f} GiB   {self.num_blocks} blocks of {config.block_size} "
-            f"tokens, {tokens} tokens",
-            f"left free {max(0, self.free_bytes - cache) / GIB:7.2f} GiB",
-        ]
-
-
-_KV_SHARE = 0.5
-"""Of the free memory, at most, for the KV cache on a CPU, which other programs share."""
-
-
-def plan_memory(
-    config: EngineConfig, spec: ModelSpec, machine: Machine, context_length: int
-) -> MemoryPlan:
-    """Size the KV cache from memory that is really free; `InputError` if not one block fits."""
-    block_bytes = config.block_size * spec.kv_bytes_per_token(machine.dtype.itemsize)
-    free = free_memory(machine.device)
-    useful = config.max_seqs * -(-context_length // config.block_size)
-    if config.num_blocks:
-        num_blocks = config.num_blocks
-    elif config.memory:
-        num_blocks = int(config.memory * GIB) // block_bytes
-    else:
-        num_blocks = min(useful, int(free * _KV_SHARE) // block_bytes)
-    if num_blocks < 1 or num_blocks * block_bytes > free:
-        raise InputError(
-            f"a KV cache of {num_blocks} blocks takes {num_blocks * block_bytes / GIB:.2f} GiB of the "
-            f"{free / GIB:.2f} GiB free (a block is {block_bytes / GIB:.4f} GiB): set memory, "
-            "num_blocks or context_length to what fits",
-            param="memory",
-        )
-    return MemoryPlan(num_blocks, block_bytes, free)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on `device` now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
-
-
-

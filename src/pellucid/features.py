@@ -128,10 +128,12 @@ def by_key(key: str) -> Feature:
 
 def markdown_table() -> str:
     """The switchboard as the README shows it."""
-    lines = ["| switch | choices | off | exactness | home | what it does |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| switch | choices | off | exactness | home | what it does |",
+        "|---|---|---|---|---|---|",
+    ]
     for f in FEATURES:
         choices = ", ".join(f"**{c}**" if c == f.default else c for c in f.choices)
-        lines.append(
-            f"| `{f.key}` | {choices} | {f.off} | {f.exactness} | `{f.home}` | {f.about} ({f.paper}) |"
-        )
+        cells = (f"`{f.key}`", choices, f.off, f.exactness, f"`{f.home}`", f"{f.about} ({f.paper})")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -28,7 +28,9 @@ class LLM:
     Keywords are the fields of `EngineConfig`; an unknown one raises `InputError`. Not thread-safe.
     """
 
-    def __init__(self, model: str = "smollm2", *, clock: Clock | None = None, **options: Any) -> None:
+    def __init__(
+        self, model: str = "smollm2", *, clock: Clock | None = None, **options: Any
+    ) -> None:
         self._open(EngineConfig.from_kwargs(model=model, **options), clock)
 
     @classmethod
@@ -48,7 +50,9 @@ class LLM:
         """The model's tokenizer; `InputError` if it came without one."""
         tokenizer = self.engine.checkpoint.tokenizer
         if tokenizer is None:
-            raise InputError("this model has no tokenizer: give prompts as lists of token ids")
+            raise InputError(
+                f"{self.engine.checkpoint.path} has no tokenizer.json: give prompts as token ids"
+            )
         return tokenizer
 
     def generate(
@@ -61,7 +65,7 @@ class LLM:
         `params` holds for all prompts, or is a list with one for each. Returns `n` outputs per
         prompt, in the order of the prompts and then of `index`.
         """
-        several = [prompts] if _is_prompt(prompts) else list(prompts)
+        several = _as_list(prompts)
         settings = _spread(params, len(several))
         ids = [self._encode(prompt) for prompt in several]
         return self._complete(list(zip(ids, settings, strict=True)))
@@ -144,8 +148,11 @@ class LLM:
         return self._encode(prompt)  # type: ignore[arg-type]
 
 
-def _is_prompt(prompts: Prompt | Sequence[Prompt]) -> bool:
-    return isinstance(prompts, str) or (bool(prompts) and isinstance(prompts[0], int))
+def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
+    """Prompts as a list: text and a list of token ids are one prompt each."""
+    if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+        return [prompts]  # type: ignore[list-item]
+    return list(prompts)  # type: ignore[arg-type]
 
 
 def _spread(

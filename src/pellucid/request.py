@@ -77,20 +77,24 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if not (low <= value <= high) or math.isnan(value):
                 raise InputError(f"{name} must be {_span(low, high)}, not {value!r}", param=name)
         if self.repetition_penalty == 0:
-            raise InputError("repetition_penalty must be above 0; 1 turns it off", param="repetition_penalty")
+            raise InputError(
+                "repetition_penalty must be above 0; 1 turns it off", param="repetition_penalty"
+            )
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InputError(
                 f"min_tokens ({self.min_tokens}) must not be above max_tokens ({self.max_tokens})",
                 param="min_tokens",
             )
         if len(self.stop) > MAX_STOPS:
-            raise InputError(f"stop takes at most {MAX_STOPS} strings, not {len(self.stop)}", param="stop")
+            raise InputError(
+                f"stop takes at most {MAX_STOPS} strings, not {len(self.stop)}", param="stop"
+            )
         if not all(isinstance(text, str) and text for text in self.stop):
             raise InputError("stop strings must be non-empty text", param="stop")
         for token, bias in self.logit_bias.items():
             if not isinstance(token, int) or not -100 <= bias <= 100:
                 raise InputError(
-                    f"logit_bias maps token ids to numbers from -100 to 100, not {token!r}: {bias!r}",
+                    f"logit_bias maps token ids to numbers of -100 to 100, not {token!r}: {bias!r}",
                     param="logit_bias",
                 )
 
@@ -98,7 +102,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 _INT = 2**63 - 1
 _OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "prompt_logprobs"})
 _FLOATS = frozenset(
-    "temperature top_p min_p repetition_penalty presence_penalty frequency_penalty".split()
+    ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"]
 )
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_tokens", 1, math.inf),

@@ -231,7 +231,9 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Assert that blocks, sequences and counts agree; holds between any two steps."""
-        assert all(not s.blocks and not s.computed for s in self.waiting), "a waiting one has blocks"
+        assert all(not s.blocks and not s.computed for s in self.waiting), (
+            "a waiting one has blocks"
+        )
         for sequence in self.running:
             assert sequence.computed < len(sequence.tokens), "a running one has nothing to do"
             assert self.pool.missing(sequence.blocks, sequence.computed) == 0, "too few blocks"
@@ -249,8 +251,8 @@ class Scheduler:
         ):
             if num_prompt + (wanted or 1) > most:
                 raise InputError(
-                    f"the prompt has {num_prompt} tokens and {wanted or 'at least 1'} more are asked "
-                    f"for, but {what} is {most} tokens: {remedy}",
+                    f"the prompt has {num_prompt} tokens and {wanted or 'at least 1'} more are "
+                    f"asked for, but {what} is {most} tokens: {remedy}",
                     param="max_tokens" if wanted and num_prompt < most else "prompt",
                     code="context_length_exceeded",
                 )
@@ -322,9 +324,7 @@ class Scheduler:
             num_prompt=sequence.num_prompt,
         )
 
-    def _note_scores(
-        self, sequence: Sequence, row: Row, scores: list[TokenLogprob] | None
-    ) -> None:
+    def _note_scores(self, sequence: Sequence, row: Row, scores: list[TokenLogprob] | None) -> None:
         if scores is None:
             return
         known = sequence.prompt_logprobs
@@ -362,7 +362,7 @@ class Scheduler:
         self.running.remove(sequence)
         self.running.append(sequence)
 
-    def _ends(self, sequence: Sequence, token: int) -> tuple[FinishReason | None, int | None]:
+    def _ends(self, sequence: Sequence, token: int) -> tuple[FinishReason | None, str | int | None]:
         params = sequence.params
         if token in params.stop_token_ids:
             return "stop", token

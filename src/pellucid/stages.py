@@ -45,7 +45,7 @@ class NullClock:
 
 
 class WallClock:
-    """Monotonic nanoseconds on the host. Right for CPU execution, where ops do not outlive a call."""
+    """Monotonic nanoseconds on the host. Right for a CPU, where no op outlives its call."""
 
     def __init__(self) -> None:
         self.ns: dict[str, int] = defaultdict(int)

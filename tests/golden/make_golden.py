@@ -118,10 +118,9 @@ def prompt_ids(tokenizer: Llama, path: Path) -> dict[str, tuple[str, list[int]]]
     texts["long"] = station_log(32)
     prompts = {name: (text, encode(text)) for name, text in texts.items()}
 
-    # Decoding from 500 on walks across a sliding window of 512; 513 is its border in the prompt.
-    ids = prompts["long"][1]
-    for length in (500, 513):
-        prompts[f"cut_{length}"] = (tokenizer.detokenize(ids[:length]).decode(), ids[:length])
+    # Decoding from 500 on walks across the border of a sliding window of 512.
+    cut = prompts["long"][1][:500]
+    prompts["cut_500"] = (tokenizer.detokenize(cut).decode(), cut)
     first = encode("The")[:1]
     prompts["single_token"] = (tokenizer.detokenize(first).decode(), first)
     return prompts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from typing import Any
@@ -124,7 +125,7 @@ def test_uniform_numbers_are_uniform_and_independent_of_order() -> None:
     tenths = Counter(int(u * 10) for u in numbers)
     assert sum((tenths[i] - 1000) ** 2 / 1000 for i in range(10)) < 27.9  # 9 degrees, p = 0.001
     assert len(set(numbers)) == len(numbers)
-    neighbours = sum((a - 0.5) * (b - 0.5) for a, b in zip(numbers, numbers[1:], strict=False))
+    neighbours = sum((a - 0.5) * (b - 0.5) for a, b in itertools.pairwise(numbers))
     assert abs(neighbours / len(numbers)) < 0.003
 
 

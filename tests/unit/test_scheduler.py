@@ -82,7 +82,9 @@ def add(scheduler: Scheduler, request_id: str, prompt: list[int], **params: obje
     scheduler.add(request, lambda: open_text(None, request.params))
 
 
-def drain(scheduler: Scheduler, runner: FakeRunner, most: int = 5000) -> dict[tuple[str, int], Output]:
+def drain(
+    scheduler: Scheduler, runner: FakeRunner, most: int = 5000
+) -> dict[tuple[str, int], Output]:
     results: dict[tuple[str, int], Output] = {}
     for _ in range(most):
         if not scheduler.has_work:
@@ -190,10 +192,8 @@ def test_a_large_request_is_not_starved_by_small_ones() -> None:
     for number in range(4):
         add(scheduler, f"s{number}", [1] * 8, max_tokens=8, ignore_eos=True)
     add(scheduler, "large", [2] * 40, max_tokens=4, ignore_eos=True)
-    arrivals = 0
-    for _ in range(100):
-        add(scheduler, f"late{arrivals}", [1] * 4, max_tokens=4, ignore_eos=True)
-        arrivals += 1
+    for arrival in range(100):
+        add(scheduler, f"late{arrival}", [1] * 4, max_tokens=4, ignore_eos=True)
         plan = scheduler.plan()
         done = [o.request_id for o in scheduler.commit(plan, runner.run(plan)) if o.finish_reason]
         if "large" in done:
@@ -256,7 +256,7 @@ def test_without_max_tokens_the_context_is_the_limit() -> None:
 
 
 def test_stop_token_ids_end_the_answer() -> None:
-    prompt = [5, 6]
+    prompt = [1, 2]
     answer = expected(prompt, 10)
     scheduler, runner = make(), FakeRunner(4)
     add(scheduler, "a", prompt, max_tokens=10, stop_token_ids=(answer[2],))

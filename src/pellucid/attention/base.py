@@ -27,7 +27,7 @@ class AttentionRow:
 
     @property
     def num_new(self) -> int:
-        return self.queries.stop - self.queries.start
+        return int(self.queries.stop - self.queries.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,9 @@ class AttentionBackend(Protocol):
         tokens' are in place already) → [tokens, heads, dim]."""
 
 
-def visible(num_new: int, context: int, first: int, window: int, device: torch.device) -> torch.Tensor:
+def visible(
+    num_new: int, context: int, first: int, window: int, device: torch.device
+) -> torch.Tensor:
     """Boolean mask [num_new, context - first]: may query i see position first + j?"""
     query = torch.arange(context - num_new, context, device=device)[:, None]
     key = torch.arange(first, context, device=device)[None, :]

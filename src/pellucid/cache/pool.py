@@ -2,7 +2,10 @@
 
     keys[layer], values[layer]: [num_blocks, block_size, kv_heads, head_dim]
 
-Seen flat, position p of a sequence lies in slot `table[p // block_size] * block_size + p % block_size`.
+Seen flat, position p of a sequence lies in slot
+
+    table[p // block_size] * block_size + p % block_size
+
 Writing scatters new rows to their slots; reading takes the blocks of a table in order. Where these
 stand one behind the other, reading is a slice and copies nothing (see cache/blocks.py).
 """

@@ -1,8 +1,8 @@
 """The command line: one small file per verb.
 
-A verb's module has `add_parser(verbs)`, which declares its arguments and sets `run`, and `run(args)`,
-which returns the exit status: 0 done, 1 failed, 2 bad input (one line on stderr says what and what
-to do about it), 130 interrupted.
+A verb's module has `add_parser(verbs)`, which declares its arguments and sets `run`, and
+`run(args)`, which returns the exit status: 0 done, 1 failed, 2 bad input (one line on stderr says
+what and what to do about it), 130 interrupted.
 """
 
 from __future__ import annotations

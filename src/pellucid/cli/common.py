@@ -86,7 +86,7 @@ def open_out(path: str) -> Any:
     if path == "-":
         return _Stdout()
     try:
-        return open(path, "w", encoding="utf-8")  # noqa: SIM115 (the caller closes it)
+        return open(path, "w", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

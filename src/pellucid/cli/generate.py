@@ -27,7 +27,9 @@ def add_parser(verbs: Verbs) -> None:
         metavar="F.jsonl",
         help='a prompt per line: {"prompt": "..."} or {"prompt_token_ids": [...]}',
     )
-    parser.add_argument("--json", metavar="FILE", help="one object per answer and line; - is stdout")
+    parser.add_argument(
+        "--json", metavar="FILE", help="one object per answer and line; - is stdout"
+    )
     add_sampling_flags(parser)
     add_config_flags(parser)
     parser.set_defaults(run=run)
@@ -63,7 +65,9 @@ def read_prompts(path: Path) -> list[Prompt]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise InputError(
+            f"{path} is not UTF-8 text: {error.reason} at byte {error.start}"
+        ) from error
     return [_prompt(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
 
 

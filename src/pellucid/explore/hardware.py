@@ -21,6 +21,8 @@ from typing import Any
 import psutil
 import torch
 
+from pellucid.runner.machine import num_cores
+
 
 def environment() -> dict[str, Any]:
     """Machine, versions and commit of a measurement, ready for JSON."""
@@ -32,7 +34,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_average": os.getloadavg(),

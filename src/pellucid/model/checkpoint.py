@@ -19,7 +19,7 @@ from pellucid.config import EngineConfig
 from pellucid.errors import ModelError
 from pellucid.model.folder import PICKLES, SafetensorsWeights, pickle_error, spec_of_folder
 from pellucid.model.gguf import GgufFile
-from pellucid.model.hub import resolve
+from pellucid.model.hub import ALIASES, resolve
 from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import DummyWeights, WeightSource, check_weights, dense_bytes
 from pellucid.text.tokenizer import Tokenizer
@@ -60,9 +60,9 @@ class Checkpoint:
 
 def open_checkpoint(config: EngineConfig) -> Checkpoint:
     """Find, read and check the model that `config` names. Raises `ModelError`."""
-    path = resolve(config.model, config.revision)
-    name = name_of(config.model)
     dummy = config.load_format == "dummy"
+    path = resolve(config.model, config.revision, weights=not dummy)
+    name = name_of(config.model)
     if path.is_dir():
         return open_folder(path, name, dummy)
     if path.suffix in PICKLES:
@@ -101,17 +101,16 @@ def open_folder(path: Path, name: str, dummy: bool) -> Checkpoint:
         spec=spec,
         weight_bytes=weight_bytes,
         open_weights=open_weights,
-        build_tokenizer=partial(folder_tokenizer, path, dummy),
+        build_tokenizer=partial(folder_tokenizer, path),
     )
 
 
-def folder_tokenizer(folder: Path, optional: bool) -> Tokenizer | None:
-    """The folder's tokenizer; where it is `optional` and there is none, None."""
-    if optional and not (folder / "tokenizer.json").exists():
-        return None
-    return Tokenizer.from_folder(folder)
+def folder_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer; without a tokenizer.json, prompts and answers are token ids."""
+    return Tokenizer.from_folder(folder) if (folder / "tokenizer.json").exists() else None
 
 
 def name_of(model: str) -> str:
-    """`model` without its folders: what clients call it."""
-    return model.rstrip("/").rpartition("/")[2]
+    """What clients call `model`: an alias as it is, anything else without its folders."""
+    path = Path(model).expanduser()
+    return path.resolve().name if model not in ALIASES and path.exists() else path.name

@@ -144,9 +144,7 @@ class Loader:
         return self.make(parts, bias)
 
     def make(self, parts: list[WeightTensor], bias: torch.Tensor | None = None) -> Linear:
-        return make_linear(
-            parts, bias, dtype=self.dtype, device=self.device, method=self.method
-        )
+        return make_linear(parts, bias, dtype=self.dtype, device=self.device, method=self.method)
 
     def embedding(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return make_embedding(

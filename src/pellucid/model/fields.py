@@ -8,6 +8,9 @@ from typing import Any
 
 from pellucid.errors import ModelError
 
+MAX_LAYERS = 10_000
+"""More than any model has: a damaged count must not make us list a billion tensors."""
+
 
 class Fields:
     """The settings of one file. A key that is absent or null has the caller's default."""
@@ -20,16 +23,23 @@ class Fields:
     def get(self, key: str) -> Any:
         return self.values.get(self.prefix + key)
 
-    def integer(self, key: str, default: int | None = None, minimum: int = 1) -> int:
-        """A whole number of at least `minimum`; `ModelError` if absent and without default."""
+    def integer(
+        self, key: str, default: int | None = None, minimum: int = 1, maximum: int = 1 << 31
+    ) -> int:
+        """A whole number in this range; `ModelError` if absent and without default."""
         value = self.get(key)
         if value is None:
             value = default
         if value is None:
             raise self.error(key, "is missing")
-        if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-            raise self.error(key, f"must be a whole number of at least {minimum}, not {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.error(key, f"must be a whole number, not {short(value)}")
+        if not minimum <= value <= maximum:
+            raise self.error(key, f"must be {minimum} to {maximum}, not {value}")
         return value
+
+    def num_layers(self, key: str) -> int:
+        return self.integer(key, maximum=MAX_LAYERS)
 
     def number(self, key: str, default: float | None = None, above: float = 0.0) -> float:
         """A finite number greater than `above`; `ModelError` if absent and without default."""
@@ -39,9 +49,9 @@ class Fields:
         if value is None:
             raise self.error(key, "is missing")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(key, f"must be a number, not {value!r}")
+            raise self.error(key, f"must be a number, not {short(value)}")
         if not above < value < float("inf"):
-            raise self.error(key, f"must be a number above {above:g}, not {value!r}")
+            raise self.error(key, f"must be a number above {above:g}, not {short(value)}")
         return float(value)
 
     def optional_number(self, key: str) -> float:
@@ -53,7 +63,7 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.error(key, f"must be true or false, not {value!r}")
+            raise self.error(key, f"must be true or false, not {short(value)}")
         return value
 
     def token_ids(self, key: str) -> tuple[int, ...]:
@@ -62,7 +72,7 @@ class Fields:
         ids = value if isinstance(value, list) else [] if value is None else [value]
         for token in ids:
             if isinstance(token, bool) or not isinstance(token, int) or token < 0:
-                raise self.error(key, f"must be a token id or a list of them, not {value!r}")
+                raise self.error(key, f"must be a token id or a list of them, not {short(value)}")
         return tuple(ids)
 
     def refuse(self, neutral: Mapping[str, Any], why: str) -> None:
@@ -73,7 +83,12 @@ class Fields:
                 raise self.error(key, f"= {short(value)} is not supported: {why}")
 
     def error(self, key: str, problem: str) -> ModelError:
-        return ModelError(f"{self.path}: {self.prefix}{key} {problem}")
+        return ModelError(one_line(f"{self.path}: {self.prefix}{key} {problem}"))
+
+
+def one_line(text: object) -> str:
+    """`text` without line breaks, which names in a damaged file may have."""
+    return " ".join(str(text).split())
 
 
 def short(value: Any) -> str:

@@ -23,9 +23,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from pellucid.errors import ModelError
+from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
-from pellucid.model.weights import Entry
+from pellucid.model.weights import DENSE, Entry
 from pellucid.quant.tensor import WeightTensor
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -41,7 +42,7 @@ def read_json(path: Path) -> dict[str, Any]:
             "tokenizer.json"
         ) from None
     except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}); fetch the file again") from error
+        raise ModelError(f"{path}: not valid JSON ({one_line(error)}); fetch the file again") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object; fetch the file again")
     return value
@@ -124,7 +125,7 @@ class SafetensorsWeights:
         try:
             file: Any = safe_open(path, framework="pt")
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: cut short or damaged ({error}); fetch it again") from error
+            raise ModelError(f"{path}: cut short or damaged ({one_line(error)}); fetch it again") from error
         for theirs in file.keys():  # noqa: SIM118 (it is no mapping)
             ours = our_name(theirs, spec.family)
             if ours is None:

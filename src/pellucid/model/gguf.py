@@ -36,6 +36,7 @@ import torch
 from gguf import GGUFReader, GGUFValueType
 
 from pellucid.errors import ModelError
+from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_gguf import family_of, spec_from_gguf
 from pellucid.model.weights import Entry
@@ -113,7 +114,7 @@ class GgufFile:
             self.metadata = reader.metadata()
         except UNREADABLE as error:
             raise ModelError(
-                f"{path}: cut short or damaged ({error}); fetch the file again"
+                f"{path}: cut short or damaged ({one_line(error)}); fetch the file again"
             ) from error
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.family = family_of(self.metadata, path)
@@ -140,7 +141,7 @@ class GgufFile:
             qkv_bias="layers.0.q_bias" in self.entries,
             o_bias="layers.0.o_bias" in self.entries,
             mlp_bias="layers.0.gate_bias" in self.entries,
-            rope_factors=() if freqs is None else tuple(freqs.data.tolist()),
+            rope_factors=() if freqs is None else tuple(freqs.data.ravel().tolist()),
             path=self.path,
         )
 

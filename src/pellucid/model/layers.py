@@ -1,11 +1,11 @@
-"""The arithmetic between the matrices: norm, rotation, gated activation. Tensors in, tensors out."""
+"""The arithmetic between the matrices: norm, rotation, gated activation."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (the name everybody knows)
+import torch.nn.functional as F
 
 from pellucid.model.spec import ModelSpec, RopeScaling
 
@@ -83,7 +83,9 @@ def _yarn(inverse: torch.Tensor, theta: float, dim: int, scaling: RopeScaling) -
 
     def index_of(turns: float) -> float:
         """The dimension that makes so many turns over the trained context."""
-        return dim * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        return (
+            dim * math.log(scaling.original_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        )
 
     low, high = index_of(scaling.beta_fast), index_of(scaling.beta_slow)
     if scaling.truncate:
@@ -95,9 +97,7 @@ def _yarn(inverse: torch.Tensor, theta: float, dim: int, scaling: RopeScaling) -
     return inverse * (1 - ramp) + inverse / scaling.factor * ramp
 
 
-def rope_tables(
-    spec: ModelSpec, length: int, device: torch.device
-) -> tuple[RopeTable, RopeTable]:
+def rope_tables(spec: ModelSpec, length: int, device: torch.device) -> tuple[RopeTable, RopeTable]:
     """Tables of the layers that see everything and of those with a sliding window."""
     dim = spec.rope_dim or spec.head_dim
     everywhere = RopeTable(spec.rope_theta, dim, length, spec.rope_scaling, device)

@@ -113,14 +113,14 @@ def spec_from_gguf(
         vocab_size=vocab_size,
         hidden_size=hidden,
         intermediate_size=get.integer("feed_forward_length"),
-        num_layers=get.integer("block_count"),
+        num_layers=get.num_layers("block_count"),
         num_heads=heads,
         num_kv_heads=get.integer("attention.head_count_kv", heads),
         head_dim=head_dim,
         context_length=get.integer("context_length"),
         norm_eps=decimal(get.number("attention.layer_norm_rms_epsilon")),
         rope_theta=decimal(get.number("rope.freq_base", 1e6 if family == "gemma3" else 1e4)),
-        rope_scaling=rope_scaling(get, rope_factors),
+        rope_scaling=rope_scaling(get, rope_factors, head_dim),
         tied_head=tied_head,
         qk_norm=family in ("qwen3", "gemma3"),
         qkv_bias=qkv_bias,
@@ -154,7 +154,7 @@ def window_fields(get: Fields) -> dict[str, Any]:
 
 def gemma_fields(get: Fields) -> dict[str, Any]:
     """What only Gemma 3 has. Constants that GGUF leaves out are those of llama.cpp."""
-    layers, hidden = get.integer("block_count"), get.integer("embedding_length")
+    layers, hidden = get.num_layers("block_count"), get.integer("embedding_length")
     pattern = get.get("attention.sliding_window_pattern") or 6
     if isinstance(pattern, int):
         pattern = [bool((layer + 1) % pattern) for layer in range(layers)]
@@ -175,7 +175,7 @@ def gemma_fields(get: Fields) -> dict[str, Any]:
     }
 
 
-def rope_scaling(get: Fields, factors: tuple[float, ...]) -> RopeScaling:
+def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> RopeScaling:
     """How the file stretches its rotary frequencies. `factors`: its tensor rope_freqs, if any."""
     kind = get.get("rope.scaling.type") or "none"
     # Before `rope.scaling` there was one key for linear scaling.
@@ -183,6 +183,11 @@ def rope_scaling(get: Fields, factors: tuple[float, ...]) -> RopeScaling:
     if factors:
         if kind != "none":
             raise get.error("rope.scaling.type", f"= {kind} beside rope_freqs is not supported")
+        if len(factors) != head_dim // 2 or not min(factors) > 0:
+            raise ModelError(
+                f"{get.path}: tensor 'rope_freqs.weight' must hold {head_dim // 2} positive numbers, "
+                "one per pair of dimensions; fetch the file again"
+            )
         return RopeScaling(kind="llama3", factors=factors)
     if kind == "yarn":
         # llama.cpp takes attn_factor for a correction upon the formula's value.

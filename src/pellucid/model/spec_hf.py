@@ -100,7 +100,7 @@ def spec_from_config(
         vocab_size=get.integer("vocab_size"),
         hidden_size=hidden,
         intermediate_size=get.integer("intermediate_size"),
-        num_layers=get.integer("num_hidden_layers"),
+        num_layers=get.num_layers("num_hidden_layers"),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=get.integer("head_dim", hidden // heads),
@@ -162,7 +162,7 @@ def window_fields(get: Fields, family: str) -> dict[str, Any]:
 
 def layer_types(get: Fields, family: str) -> list[str]:
     """For each layer full_attention or sliding_attention, as the family's config class has it."""
-    layers = get.integer("num_hidden_layers")
+    layers = get.num_layers("num_hidden_layers")
     full, sliding = "full_attention", "sliding_attention"
     default = [full] * layers
     if family == "mistral":
@@ -192,7 +192,7 @@ def rope_fields(get: Fields, family: str) -> dict[str, Any]:
         everywhere = everywhere["full_attention"] or {}
     everywhere = {"rope_theta": get.get("rope_theta"), **everywhere, **section(get, "rope_scaling")}
     context = get.integer("max_position_embeddings")
-    scaling = rope_scaling(Fields(everywhere, get.path, "rope_parameters: "), context)
+    scaling = rope_scaling(Fields(everywhere, get.path), context)
     if scaling.kind == "yarn":
         context = max(context, int(scaling.original_context * scaling.factor))
     theta = get.number("rope_theta", 1e4)

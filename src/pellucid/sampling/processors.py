@@ -44,7 +44,9 @@ def penalize(logits: torch.Tensor, rows: Sequence[Row]) -> None:
     chosen = [rows[i] for i in index]
     vocab, device = logits.shape[1], logits.device
     in_answer = _counts([row.history[row.num_prompt :] for row in chosen], vocab, device)
-    seen = (in_answer + _counts([row.history[: row.num_prompt] for row in chosen], vocab, device)) > 0
+    seen = (
+        in_answer + _counts([row.history[: row.num_prompt] for row in chosen], vocab, device)
+    ) > 0
     params = [row.params for row in chosen]
     repetition = _column([p.repetition_penalty for p in params], device)
     part = logits[index]

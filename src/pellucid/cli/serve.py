@@ -1,0 +1,77 @@
+"""`pellucid serve`: the OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from pellucid.cli.common import Verbs, add_config_flags, config_from
+from pellucid.errors import InputError
+
+KEYS_VARIABLE = "PELLUCID_API_KEYS"
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = verbs.add_parser("serve", help="answer over HTTP in OpenAI's API")
+    group = parser.add_argument_group("server")
+    group.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 lets other machines in (default: %(default)s)",
+    )
+    group.add_argument(
+        "--port", type=int, default=8000, help="0 takes a free one (default: %(default)s)"
+    )
+    group.add_argument(
+        "--served-model-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="what clients call the model; may be given several times (default: its own name)",
+    )
+    group.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key that lets a client in; may be given several times. Then every path but "
+        f"/health needs one. {KEYS_VARIABLE} (separated by commas) keeps keys out of the list of "
+        "processes",
+    )
+    group.add_argument(
+        "--max-body",
+        type=int,
+        default=8 << 20,
+        metavar="BYTES",
+        help="largest request body (default: %(default)s)",
+    )
+    add_config_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    # Imported here: the other verbs do without a web server.
+    from pellucid.server.serve import ServeOptions, serve
+
+    config = config_from(args)
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"port must be between 0 and 65535, not {args.port}", param="port")
+    if args.max_body < 1:
+        raise InputError(f"max-body must be at least 1, not {args.max_body}", param="max-body")
+    options = ServeOptions(
+        host=args.host,
+        port=args.port,
+        model_names=args.served_model_name,
+        api_keys=api_keys(args.api_key),
+        max_body=args.max_body,
+    )
+    return serve(config, options)
+
+
+def api_keys(given: list[str]) -> list[str]:
+    """The keys from the flags and the environment. An empty one would let everybody in."""
+    variable = os.environ.get(KEYS_VARIABLE)
+    keys = given + (variable.split(",") if variable is not None else [])
+    if not all(key.strip() for key in keys):
+        raise InputError(f"an API key is empty; see --api-key and {KEYS_VARIABLE}")
+    return [key.strip() for key in keys]

@@ -1,0 +1,632 @@
+/* Matrix products with weights that stay in 4, 5, 6 or 8 bits.
+
+   Problem. A decode step multiplies every weight once, so it lasts as long as reading the weights.
+   Expanding blocks to float32 before the product reads seven times too much.
+
+   Idea. Expand in registers, between the load and the multiply-add, and give each SIMD lane its
+   own output row, so that a lane's sum never has to be added across lanes.
+
+   Layout. Sixteen rows make a strip; a strip is one run of bytes, read from front to back. It is a
+   sequence of blocks of 32 columns, each the sixteen rows' codes and then their scales:
+
+       codes   bits  words of 16 lanes (lane = row; a lane is 32 bits)
+               4     4 words: quad c (columns 4c..4c+3) is in word c/2, low nibbles if c is even
+               5     the same, then 1 word: the fifth bit of quad c is bit c of each byte
+               6     the same, then 2 words: the upper bits of quad c are bits 2(c%4).. of word c/4
+               8     8 words: quad c is word c
+               Column 4c+i is byte i of its quad in every case.
+       scales  Q4_0 Q5_0 Q8_0  half d[16]
+               Q4_1 Q5_1       half d[16], half m[16]
+               Q4_K Q5_K       uint8 (s, t)[16]; before every 8 blocks half d[16], half dmin[16]
+               Q6_K            int8 (s, s')[16], one per 16 columns; before every 8 blocks half d[16]
+
+   This takes as many bytes as the file does. Missing rows of the last strip are zeros.
+
+   Arithmetic. A weight is q·d + m (or (q - offset)·d), and over one run of columns that share d
+
+       Σ x·(q·d + m) = d · Σ x·q + m · Σ x
+
+   so a weight costs a mask, a conversion and a multiply-add. The mask leaves byte i where it is,
+   which makes it q·2^(8i); x is multiplied by 2^(-8i) beforehand, exactly. Few rows of x take this
+   way. Many rows take another: 16 columns of Wᵀ at a time are expanded to a float32 panel that
+   stays in the first-level cache and is multiplied by all of them.
+
+   Trade-off. Activations stay float32, so results differ from those of expanded weights only by
+   the order of a sum. Rounding them to 8 bits would make the large products faster and inexact.
+
+   The result of a row of x does not depend on the number of threads, nor on which other rows are
+   multiplied in the same call as long as they take the same way. */
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define W 16 /* lanes of a vector */
+#define MR 12 /* rows of x that the large kernel keeps sums of in registers */
+#elif defined(__AVX2__)
+#define W 8
+#define MR 6
+#else
+#define W 4
+#define MR 6
+#endif
+#define STRIP 16
+#define NV (STRIP / W)
+#define COLS 32 /* of a block */
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
+typedef uint16_t vu16 __attribute__((vector_size(2 * W)));
+
+#define INLINE static inline __attribute__((always_inline))
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+#define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
+
+enum kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+enum type { F32, BF16 };
+
+struct packed {
+    const uint8_t *data;
+    const float *bias; /* [strips * 16], or NULL */
+    int64_t n, k;
+    int64_t kind;
+};
+
+/* ---- what a kind looks like. Loops over codes are compiled once for each number of bits; the rest
+   of a kind shows in its scales only, where a branch comes once in 512 weights ---- */
+
+static const struct format {
+    uint8_t bits, offset, min, super; /* min: has minima; super: shares scales among 8 blocks */
+    int file_bytes;                   /* of a block of 32 (256 if super) in the file */
+} formats[] = {
+    [Q4_0] = {4, 8, 0, 0, 18},  [Q4_1] = {4, 0, 1, 0, 20},  [Q5_0] = {5, 16, 0, 0, 22},
+    [Q5_1] = {5, 0, 1, 0, 24},  [Q8_0] = {8, 0, 0, 0, 34},  [Q4_K] = {4, 0, 1, 1, 144},
+    [Q5_K] = {5, 0, 1, 1, 176}, [Q6_K] = {6, 32, 0, 1, 210},
+};
+
+INLINE int run_cols(int bits) { return bits == 6 ? 16 : 32; }
+INLINE int64_t code_bytes(struct format f) { return 64 * f.bits; }
+INLINE int64_t block_bytes(struct format f) { return code_bytes(f) + (f.min && !f.super ? 64 : 32); }
+INLINE int64_t head_bytes(struct format f) { return !f.super ? 0 : f.min ? 64 : 32; }
+/* Where block b of a strip starts, and the head that it shares. */
+INLINE int64_t block_at(struct format f, int64_t b) {
+    return b * block_bytes(f) + (b / 8 + 1) * head_bytes(f);
+}
+INLINE int64_t head_at(struct format f, int64_t b) { return block_at(f, b / 8 * 8) - head_bytes(f); }
+INLINE int64_t strip_bytes(struct format f, int64_t k) {
+    return k / COLS * block_bytes(f) + k / 256 * head_bytes(f);
+}
+INLINE int64_t num_strips(const struct packed *w) { return (w->n + STRIP - 1) / STRIP; }
+
+/* ---- vectors ---- */
+
+INLINE vu load(const void *p) {
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE vf load_f(const float *p) {
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+INLINE void store_f(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+/* Builtins instead of <immintrin.h>, which takes longer to read than this file does to compile. */
+INLINE vf half(const uint8_t *p) {
+    vu16 h;
+    memcpy(&h, p, sizeof h);
+#if defined(__AVX512F__)
+    typedef short v16hi __attribute__((vector_size(32)));
+    return __builtin_ia32_vcvtph2ps512_mask((v16hi)h, (vf){0}, 0xFFFF, 4);
+#elif defined(__F16C__) && W == 8
+    typedef short v8hi __attribute__((vector_size(16)));
+    return __builtin_ia32_vcvtph2ps256((v8hi)h);
+#else
+    vu u = __builtin_convertvector(h, vu), rest = (u & 0x7FFF) << 13;
+    vf f = (vf)rest * 0x1p112f;
+    rest = (vu)f | ((vu)(rest >= (0x7C00u << 13)) & 0x7F800000u);
+    return (vf)(rest | ((u & 0x8000) << 16));
+#endif
+}
+/* One byte of each lane's two, as a number. */
+INLINE vi pairs(const uint8_t *p) {
+    vu16 h;
+    memcpy(&h, p, sizeof h);
+    return __builtin_convertvector(h, vi);
+}
+INLINE vf byte_u(vi pair, int i) { return __builtin_convertvector(i ? pair >> 8 : pair & 255, vf); }
+INLINE vf byte_s(vi pair, int i) { return __builtin_convertvector(pair << (i ? 16 : 24) >> 24, vf); }
+INLINE uint16_t to_bf16(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if (f != f) return 0x7FC0;
+    return (uint16_t)((u + 0x7FFF + ((u >> 16) & 1)) >> 16);
+}
+INLINE float from_bf16(uint16_t h) {
+    uint32_t u = (uint32_t)h << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+/* ---- a block's codes and scales ---- */
+
+/* Quad c + odd of lanes v·W.., c even: four codes a lane. A 4-bit quad has other bits set as well. */
+INLINE vu quad(int bits, const uint8_t *block, int c, int odd, int v) {
+    const uint8_t *lane = block + v * 4 * W;
+    if (bits == 8) return load(lane + (c + odd) * 64);
+    vu low = load(lane + c * 32) >> (odd * 4);
+    if (bits == 4) return low;
+    if (bits == 5) return (low & 0x0F0F0F0F) | (load(lane + 256) >> (c + odd) & 0x01010101) << 4;
+    vu high = load(lane + 256 + c / 4 * 64) >> (2 * (c % 4 + odd));
+    return (low & 0x0F0F0F0F) | (high & 0x03030303) << 4;
+}
+
+/* Code i of a quad, times shift_of(bits, i): a mask instead of a shift. */
+INLINE vf scaled_code(int bits, vu q, int i) {
+    if (bits == 8) return __builtin_convertvector((vi)((q << (24 - 8 * i)) & 0xFF000000u), vf);
+    uint32_t mask = bits == 4 ? 0x0F : 0xFF;
+    return __builtin_convertvector((vi)(q & (mask << (8 * i))), vf);
+}
+INLINE float shift_of(int bits, int i) {
+    static const float power[4] = {1, 0x1p-8f, 0x1p-16f, 0x1p-24f};
+    return power[bits == 8 ? 3 : i];
+}
+
+/* Code i of a quad as it is. */
+INLINE vf code(int bits, vu q, int i) {
+    if (bits == 8) return __builtin_convertvector((vi)(q << (24 - 8 * i)) >> 24, vf);
+    uint32_t mask = bits == 4 ? 0x0F : 0xFF;
+    return __builtin_convertvector((vi)((q >> (8 * i)) & mask), vf);
+}
+
+/* Scale of a run, and what is added to every weight of it: a minimum, or nothing. `head` is what
+   eight blocks of a K kind share. */
+INLINE vf scale(struct format f, const uint8_t *block, const uint8_t *head, int run, int v) {
+    const uint8_t *at = block + code_bytes(f) + 2 * W * v;
+    if (!f.super) return half(at);
+    vf d = half(head + 2 * W * v);
+    return d * (f.min ? byte_u(pairs(at), 0) : byte_s(pairs(at), run));
+}
+INLINE vf minimum(struct format f, const uint8_t *block, const uint8_t *head, int v) {
+    const uint8_t *at = block + code_bytes(f) + 2 * W * v;
+    if (!f.min) return (vf){0};
+    if (!f.super) return half(at + 2 * STRIP);
+    return -(half(head + 2 * STRIP + 2 * W * v) * byte_u(pairs(at), 1));
+}
+
+/* ---- threads: those of the OpenMP runtime that torch has loaded, so that nobody else spins ---- */
+
+typedef void (*parallel_fn)(void (*)(void *), void *, unsigned, unsigned);
+static parallel_fn gomp_parallel;
+
+void set_parallel(void *function) { gomp_parallel = (parallel_fn)function; }
+
+struct job {
+    void (*task)(void *, int64_t);
+    void *arg;
+    int64_t tasks, next;
+};
+
+static void work(void *p) {
+    struct job *job = p;
+    for (;;) {
+        int64_t task = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
+        if (task >= job->tasks) return;
+        job->task(job->arg, task);
+    }
+}
+
+static void run_tasks(void (*task)(void *, int64_t), void *arg, int64_t tasks, int64_t threads) {
+    struct job job = {task, arg, tasks, 0};
+    if (threads > 1 && tasks > 1 && gomp_parallel)
+        gomp_parallel(work, &job, (unsigned)threads, 0);
+    else
+        work(&job);
+}
+
+/* ---- few rows of x: expand in registers ---- */
+
+#define TILE 4 /* rows of x that share an expansion, at most */
+
+struct few {
+    const struct packed *w;
+    const float *x;    /* [m, k], each column times its shift */
+    const float *sums; /* [m, runs]: Σ x of each run */
+    void *out;
+    int64_t m, stride; /* of out's rows, in elements */
+    int64_t strips_per_task, runs;
+    int type;
+};
+
+INLINE void put(void *out, int type, int64_t at, const float *values, int64_t count) {
+    if (type == F32)
+        memcpy((float *)out + at, values, (size_t)count * 4);
+    else
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[at + i] = to_bf16(values[i]);
+}
+
+/* Rows first..first+M of x times vectors v0..v0+V of S strips, `strip` and `other`. S·M·V sums are
+   under way at a time: enough of them not to wait for each other, few enough for the registers. The
+   order within a sum is always the same. */
+INLINE void few_tile(
+    const int bits, const int S, const int V, const int M, const struct few *s, int64_t strip,
+    int64_t other, int v0, int64_t first
+) {
+    const struct packed *w = s->w;
+    const struct format f = formats[w->kind];
+    const int64_t k = w->k, strips[2] = {strip, other}, head_size = head_bytes(f);
+    const float *x = s->x + first * k, *sums = s->sums + first * s->runs;
+    const uint8_t *block = w->data + strip * strip_bytes(f, k), *head = block;
+    const int64_t apart = (other - strip) * strip_bytes(f, k);
+    vf acc[2][TILE][NV], t[2][TILE][NV];
+    EACH(p, S) EACH(j, M) EACH(v, V)
+        acc[p][j][v] = w->bias ? load_f(w->bias + strips[p] * STRIP + (v0 + v) * W) : (vf){0};
+    for (int64_t b = 0; b < k / COLS; b++, block += block_bytes(f)) {
+        if (head_size && b % 8 == 0) head = block, block += head_size;
+        for (int run = 0; run < COLS / run_cols(bits); run++, sums++) {
+            EACH(p, S) EACH(j, M) EACH(v, V) t[p][j][v] = (vf){0};
+            for (int c = 0; c < run_cols(bits) / 4; c += 2, x += 8)
+                EACH(odd, 2) {
+                    vu q[2][NV];
+                    EACH(p, S) EACH(v, V) q[p][v] = quad(bits, block + p * apart, run * 4 + c, odd, v0 + v);
+                    EACH(i, 4) EACH(p, S) EACH(v, V) {
+                        vf value = scaled_code(bits, q[p][v], i);
+                        EACH(j, M) t[p][j][v] += value * x[j * k + 4 * odd + i];
+                    }
+                }
+            EACH(p, S) EACH(v, V) {
+                const uint8_t *at = block + p * apart, *top = head + p * apart;
+                vf d = scale(f, at, top, run, v0 + v);
+                vf least = minimum(f, at, top, v0 + v) - d * (float)f.offset;
+                EACH(j, M) acc[p][j][v] += d * t[p][j][v] + least * sums[j * s->runs];
+            }
+        }
+    }
+    EACH(p, S) EACH(j, M) EACH(v, V) {
+        const int64_t row = strips[p] * STRIP + (v0 + v) * W, left = w->n - row;
+        float lanes[W];
+        store_f(lanes, acc[p][j][v]);
+        put(s->out, s->type, (first + j) * s->stride + row, lanes, left < 0 ? 0 : left < W ? left : W);
+    }
+}
+
+INLINE void few_task(const int bits, const struct few *s, int64_t task) {
+    int64_t strip = task * s->strips_per_task, last = strip + s->strips_per_task;
+    if (last > num_strips(s->w)) last = num_strips(s->w);
+    for (; strip < last; strip += 2) {
+        const int64_t other = strip + 1 < last ? strip + 1 : strip;
+        int64_t j = 0;
+        for (; j + 1 < s->m; j += j + 3 < s->m ? 4 : 2)
+            for (int64_t at = strip; at <= other; at++) {
+                if (j + 3 >= s->m) few_tile(bits, 1, NV, 2, s, at, at, 0, j);
+                else for (int v = 0; v < NV; v++) few_tile(bits, 1, 1, 4, s, at, at, v, j);
+            }
+        if (j < s->m) few_tile(bits, 2, NV, 1, s, strip, other, 0, j);
+    }
+}
+
+/* Shift the columns of x and sum its runs. */
+INLINE void prepare(const int bits, const void *x, int type, int64_t count, float *shifted, float *sums) {
+    const int cols = run_cols(bits);
+    for (int64_t run = 0; run < count / cols; run++) {
+        float sum[4] = {0};
+        for (int c = 0; c < cols; c += 4)
+            EACH(i, 4) {
+                int64_t at = run * cols + c + i;
+                float value = type == F32 ? ((const float *)x)[at] : from_bf16(((const uint16_t *)x)[at]);
+                sum[i] += value;
+                shifted[at] = value * shift_of(bits, i);
+            }
+        sums[run] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+}
+
+/* ---- many rows of x: expand a panel, then multiply it by all of them ---- */
+
+#define PANEL 320    /* columns of W at a time: 16 · 320 floats, two thirds of a 32 KiB cache */
+#define ROWS 192     /* rows of x at a time: 192 · 320 floats stay in the second-level cache */
+
+struct many {
+    const struct packed *w;
+    const float *x; /* [m, k] */
+    float *out;
+    int64_t m, stride;
+    int64_t strips_per_task, row_tasks, panel;
+};
+
+/* Blocks first..last of a strip → panel [columns, 16]: the same numbers, to the bit, that the file's
+   blocks expand to. */
+INLINE void expand_blocks(
+    const int bits, struct format f, const uint8_t *strip, int64_t first, int64_t last, float *panel
+) {
+    const int quads = run_cols(bits) / 4;
+    for (int64_t b = first; b < last; b++, panel += COLS * STRIP) {
+        const uint8_t *block = strip + block_at(f, b), *head = strip + head_at(f, b);
+        for (int v = 0; v < NV; v++) EACH(run, COLS / run_cols(bits)) {
+            vf d = scale(f, block, head, run, v), least = minimum(f, block, head, v);
+            for (int c = run * quads; c < (run + 1) * quads; c += 2) EACH(odd, 2) {
+                vu q = quad(bits, block, c, odd, v);
+                EACH(i, 4) {
+                    vf value = (code(bits, q, i) - (float)f.offset) * d + least;
+                    store_f(panel + (4 * (c + odd) + i) * STRIP + v * W, value);
+                }
+            }
+        }
+    }
+}
+static void expand_strip(
+    const struct packed *w, int64_t strip, int64_t first, int64_t last, float *panel
+) {
+    const struct format f = formats[w->kind];
+    const uint8_t *data = w->data + strip * strip_bytes(f, w->k);
+    switch (f.bits) {
+    case 4: expand_blocks(4, f, data, first, last, panel); break;
+    case 5: expand_blocks(5, f, data, first, last, panel); break;
+    case 6: expand_blocks(6, f, data, first, last, panel); break;
+    case 8: expand_blocks(8, f, data, first, last, panel); break;
+    }
+}
+
+/* out[i, 0..16] (+)= Σ_c x[i, c] · panel[c, 0..16] for MR rows, of which `rows` exist. */
+static void multiply(
+    const float *const x[MR], const float *panel, int64_t cols, float *out, int64_t stride,
+    int64_t rows, int64_t lanes, const float *start, int add
+) {
+    vf acc[MR][NV];
+    float edge[STRIP];
+    EACH(i, MR) {
+        const float *from = start;
+        if (add && i < rows) {
+            from = out + i * stride;
+            if (lanes < STRIP) from = memcpy(edge, from, (size_t)lanes * 4);
+        }
+        EACH(v, NV) acc[i][v] = from ? load_f(from + v * W) : (vf){0};
+    }
+    for (int64_t c = 0; c < cols; c++, panel += STRIP) {
+        vf p[NV];
+        EACH(v, NV) p[v] = load_f(panel + v * W);
+        EACH(i, MR) EACH(v, NV)
+            acc[i][v] += p[v] * x[i][c];
+    }
+    EACH(i, MR) if (i < rows) {
+        if (lanes == STRIP) {
+            EACH(v, NV) store_f(out + i * stride + v * W, acc[i][v]);
+        } else {
+            EACH(v, NV) store_f(edge + v * W, acc[i][v]);
+            memcpy(out + i * stride, edge, (size_t)lanes * 4);
+        }
+    }
+}
+
+static void many_task(void *arg, int64_t task) {
+    const struct many *s = arg;
+    const struct packed *w = s->w;
+    const int64_t k = w->k, top = task % s->row_tasks * ROWS;
+    const int64_t bottom = top + ROWS < s->m ? top + ROWS : s->m;
+    int64_t first = task / s->row_tasks * s->strips_per_task, last = first + s->strips_per_task;
+    if (last > num_strips(w)) last = num_strips(w);
+    float panel[PANEL * STRIP] __attribute__((aligned(64)));
+    for (int64_t from = 0; from < k; from += s->panel) {
+        int64_t cols = from + s->panel < k ? s->panel : k - from;
+        for (int64_t strip = first; strip < last; strip++) {
+            const int64_t row = strip * STRIP, lanes = w->n - row < STRIP ? w->n - row : STRIP;
+            const float *bias = w->bias ? w->bias + row : NULL;
+            expand_strip(w, strip, from / COLS, (from + cols) / COLS, panel);
+            for (int64_t j = top; j < bottom; j += MR) {
+                const float *x[MR];
+                for (int i = 0; i < MR; i++) x[i] = s->x + (j + i < bottom ? j + i : bottom - 1) * k + from;
+                multiply(
+                    x, panel, cols, s->out + j * s->stride + row, s->stride,
+                    bottom - j < MR ? bottom - j : MR, lanes, bias, from > 0
+                );
+            }
+        }
+    }
+}
+
+/* ---- rows of W as numbers ---- */
+
+struct expand {
+    const struct packed *w;
+    const int64_t *ids; /* or NULL: rows first, first + 1, ... */
+    void *out;          /* [count, k] */
+    int64_t first, count, type;
+};
+
+/* Rows of one strip that start at `first`, or the one row ids[task]. */
+static void expand_task(void *arg, int64_t task) {
+    const struct expand *s = arg;
+    const int64_t k = s->w->k;
+    const int64_t row = s->ids ? s->ids[task] : s->first + task * STRIP;
+    const int64_t left = s->ids ? 1 : s->count - task * STRIP, rows = left < STRIP ? left : STRIP;
+    const int64_t at = s->ids ? task : task * STRIP;
+    float panel[COLS * STRIP] __attribute__((aligned(64))), line[COLS];
+    for (int64_t b = 0; b < k / COLS; b++) {
+        expand_strip(s->w, row / STRIP, b, b + 1, panel);
+        for (int64_t r = 0; r < rows; r++) {
+            for (int c = 0; c < COLS; c++) line[c] = panel[c * STRIP + row % STRIP + r];
+            put(s->out, (int)s->type, (at + r) * k + b * COLS, line, COLS);
+        }
+    }
+}
+
+/* ---- from the file's blocks to strips ---- */
+
+struct pack {
+    const uint8_t *source; /* [n, row_bytes] */
+    uint8_t *out;
+    int64_t n, k;
+    int kind;
+};
+
+/* Codes of the 32 columns of block b, signed ones with their bits as they are. */
+static void file_codes(int kind, const uint8_t *row, int64_t b, uint8_t q[COLS]) {
+    const struct format f = formats[kind];
+    const uint8_t *block = row + (f.super ? b / 8 : b) * f.file_bytes;
+    const int g = (int)(b % 8); /* of the eight blocks of a K kind */
+    if (kind == Q8_0) {
+        memcpy(q, block + 2, COLS);
+    } else if (!f.super) {
+        const uint8_t *low = block + f.file_bytes - 16, *at = low - 4;
+        uint32_t high = 0;
+        if (f.bits == 5) high = at[0] | at[1] << 8 | at[2] << 16 | (uint32_t)at[3] << 24;
+        for (int i = 0; i < 16; i++) {
+            q[i] = (uint8_t)((low[i] & 15) | (high >> i & 1) << 4);
+            q[i + 16] = (uint8_t)((low[i] >> 4) | (high >> (i + 16) & 1) << 4);
+        }
+    } else if (kind == Q6_K) {
+        const uint8_t *low = block + g / 4 * 64 + g % 2 * 32, *high = block + 128 + g / 4 * 32;
+        for (int i = 0; i < COLS; i++)
+            q[i] = (uint8_t)((low[i] >> (g % 4 / 2 * 4) & 15) | (high[i] >> (g % 4 * 2) & 3) << 4);
+    } else {
+        const uint8_t *low = block + f.file_bytes - 128 + g / 2 * 32, *high = block + 16;
+        for (int i = 0; i < COLS; i++) {
+            q[i] = low[i] >> (g % 2 * 4) & 15;
+            if (f.bits == 5) q[i] |= (uint8_t)((high[i] >> g & 1) << 4);
+        }
+    }
+}
+
+/* Codes of one row → its lane of a block. */
+static void pack_codes(int bits, const uint8_t q[COLS], uint8_t *lane) {
+    for (int c = 0; c < 8; c++)
+        for (int i = 0; i < 4; i++) {
+            const uint8_t value = q[4 * c + i];
+            if (bits == 8) {
+                lane[c * 64 + i] = value;
+                continue;
+            }
+            lane[c / 2 * 64 + i] |= (uint8_t)((value & 15) << (c % 2 * 4));
+            if (bits == 5) lane[256 + i] |= (uint8_t)(value >> 4 << c);
+            if (bits == 6) lane[256 + c / 4 * 64 + i] |= (uint8_t)(value >> 4 << (2 * (c % 4)));
+        }
+}
+
+/* Scales of row r, block b. */
+static void pack_scales(int kind, const uint8_t *row, int64_t b, int64_t r, uint8_t *at, uint8_t *head) {
+    const struct format f = formats[kind];
+    const uint8_t *from = row + (f.super ? b / 8 : b) * f.file_bytes;
+    const int g = (int)(b % 8);
+    if (!f.super) {
+        memcpy(at + 2 * r, from, 2);
+        if (f.min) memcpy(at + 2 * STRIP + 2 * r, from + 2, 2);
+    } else if (kind == Q6_K) {
+        memcpy(head + 2 * r, from + 208, 2);
+        memcpy(at + 2 * r, from + 192 + 2 * g, 2);
+    } else {
+        const uint8_t *six = from + 4; /* twelve bytes that hold sixteen 6-bit numbers */
+        memcpy(head + 2 * r, from, 2);
+        memcpy(head + 2 * STRIP + 2 * r, from + 2, 2);
+        at[2 * r] = g < 4 ? six[g] & 63 : (uint8_t)((six[g + 4] & 15) | (six[g - 4] >> 6 << 4));
+        at[2 * r + 1] = g < 4 ? six[g + 4] & 63 : (uint8_t)((six[g + 4] >> 4) | (six[g] >> 6 << 4));
+    }
+}
+
+static void pack_task(void *arg, int64_t strip) {
+    const struct pack *s = arg;
+    const struct format f = formats[s->kind];
+    const int64_t blocks = s->k / COLS, row_bytes = blocks / (f.super ? 8 : 1) * f.file_bytes;
+    uint8_t *out = s->out + strip * strip_bytes(f, s->k), q[COLS];
+    memset(out, 0, (size_t)strip_bytes(f, s->k));
+    for (int64_t r = 0; r < STRIP && strip * STRIP + r < s->n; r++) {
+        const uint8_t *row = s->source + (strip * STRIP + r) * row_bytes;
+        for (int64_t b = 0; b < blocks; b++) {
+            uint8_t *block = out + block_at(f, b);
+            file_codes(s->kind, row, b, q);
+            pack_codes(f.bits, q, block + 4 * r);
+            pack_scales(s->kind, row, b, r, block + code_bytes(f), out + head_at(f, b));
+        }
+    }
+}
+
+/* ---- one copy for each number of bits ---- */
+
+#define BITS(bits) \
+    static void few_##bits(void *s, int64_t task) { few_task(bits, s, task); } \
+    static void prepare_##bits(const void *x, int type, int64_t count, float *to, float *sums) { \
+        if (type == F32) prepare(bits, x, F32, count, to, sums); \
+        else prepare(bits, x, BF16, count, to, sums); \
+    }
+BITS(4) BITS(5) BITS(6) BITS(8)
+
+static const struct {
+    void (*few)(void *, int64_t);
+    void (*prepare)(const void *, int, int64_t, float *, float *);
+} by_bits[] = {
+    [4] = {few_4, prepare_4}, [5] = {few_5, prepare_5}, [6] = {few_6, prepare_6}, [8] = {few_8, prepare_8},
+};
+
+/* ---- entry points; the caller has checked every shape, type and pointer ---- */
+
+/* Bytes of a packed [n, k] matrix. */
+int64_t packed_bytes(int64_t kind, int64_t n, int64_t k) {
+    return (n + STRIP - 1) / STRIP * strip_bytes(formats[kind], k);
+}
+
+void pack_rows(int64_t kind, const uint8_t *source, uint8_t *out, int64_t n, int64_t k, int64_t threads) {
+    struct pack s = {source, out, n, k, (int)kind};
+    run_tasks(pack_task, &s, (n + STRIP - 1) / STRIP, threads);
+}
+
+/* x [m, k] in float32 or bfloat16 → out, rows of n in the same type, `stride` elements apart.
+   Returns 0, or -1 if there is no memory. For few rows. */
+int matmul_few(
+    const struct packed *w, const void *x, void *out, int64_t m, int64_t stride, int64_t type, int64_t threads
+) {
+    const int bits = formats[w->kind].bits;
+    const int64_t runs = w->k / run_cols(bits), strips = num_strips(w);
+    float *shifted = malloc((size_t)(m * (w->k + runs)) * 4);
+    if (!shifted) return -1;
+    struct few s = {w, shifted, shifted + m * w->k, out, m, stride, strips / (threads * 8), runs, (int)type};
+    if (s.strips_per_task < 1) s.strips_per_task = 1;
+    by_bits[bits].prepare(x, (int)type, m * w->k, shifted, shifted + m * w->k);
+    run_tasks(by_bits[bits].few, &s, (strips + s.strips_per_task - 1) / s.strips_per_task, threads);
+    free(shifted);
+    return 0;
+}
+
+/* The same for many rows, in float32. */
+int matmul_many(
+    const struct packed *w, const float *x, float *out, int64_t m, int64_t stride, int64_t threads
+) {
+    const int64_t strips = num_strips(w), row_tasks = (m + ROWS - 1) / ROWS;
+    const int64_t panels = (w->k + PANEL - 1) / PANEL;
+    int64_t each = strips * row_tasks / (threads * 8);
+    each = each < 1 ? 1 : each > 8 ? 8 : each;
+    struct many s = {w, x, out, m, stride, each, row_tasks, (w->k / COLS + panels - 1) / panels * COLS};
+    run_tasks(many_task, &s, (strips + each - 1) / each * row_tasks, threads);
+    return 0;
+}
+
+/* Rows ids[0..count] → out [count, k]; without ids: rows first.. , first a multiple of 16. */
+void expand_rows(
+    const struct packed *w, const int64_t *ids, void *out, int64_t first, int64_t count, int64_t type,
+    int64_t threads
+) {
+    struct expand s = {w, ids, out, first, count, type};
+    run_tasks(expand_task, &s, ids ? count : (count + STRIP - 1) / STRIP, threads);
+}
+
+/* What it was compiled for. */
+const char *instruction_set(void) {
+    return
+#if defined(__AVX512BF16__)
+        "avx512 bf16";
+#elif defined(__AVX512F__)
+        "avx512";
+#elif defined(__AVX2__)
+        "avx2";
+#elif defined(__ARM_NEON)
+        "neon";
+#else
+        "generic";
+#endif
+}

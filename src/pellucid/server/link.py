@@ -1,0 +1,244 @@
+"""The asyncio side of the engine: requests go out, and each request's tokens come back to it.
+
+One task reads the socket and hands each event to the `Flight` it belongs to; a flight is whatever
+one HTTP call asked for, one request or many, behind one queue. A flight is a context manager:
+leaving it early, for whatever reason, aborts what has not ended, so that a client that goes away
+frees its blocks.
+
+The queue of a flight is not bounded, and need not be: it holds no more than the answers of its own
+call. A slow reader costs memory in proportion to what it asked for, and stops nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from pellucid.config import EngineConfig
+from pellucid.errors import InputError
+from pellucid.request import EngineInfo, EngineStats, Output, Request
+from pellucid.server.protocol import (
+    Abort,
+    Accepted,
+    Add,
+    Command,
+    Event,
+    Fatal,
+    GetStats,
+    Outputs,
+    Ready,
+    Refused,
+    Snapshot,
+    Start,
+    Unframer,
+    decode_event,
+    frame,
+)
+
+RECEIVE_BYTES = 1 << 18
+
+
+class EngineDown(Exception):
+    """The engine's process is gone; the message says why."""
+
+
+class Flight:
+    """The requests of one call on their way. Use in a `with`."""
+
+    def __init__(self, link: EngineLink, requests: Sequence[Request]) -> None:
+        self._link = link
+        self._unanswered = {request.id for request in requests}
+        self._open = {request.id: request.params.n for request in requests}
+        self._outputs: list[Output] = []
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    async def accepted(self) -> None:
+        """Wait until the engine has taken all of it; raises what it refused with."""
+        while self._unanswered and not self._error:
+            await self._wait()
+        if self._error:
+            raise self._error
+
+    async def take(self, timeout: float | None = None) -> list[Output]:
+        """All outputs since the last call, at least one; [] after the end. Raises TimeoutError."""
+        async with asyncio.timeout(timeout):
+            while not self._outputs and self._open and not self._error:
+                await self._wait()
+        outputs, self._outputs = self._outputs, []
+        if self._error and not outputs:
+            raise self._error
+        return outputs
+
+    async def _wait(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    def accept(self, request_id: str) -> None:
+        self._unanswered.discard(request_id)
+        self._news.set()
+
+    def push(self, output: Output) -> None:
+        self._outputs.append(output)
+        if output.finish_reason is not None:
+            self._open[output.request_id] -= 1
+            if not self._open[output.request_id]:
+                self._land(output.request_id)
+        self._news.set()
+
+    def refuse(self, request_id: str, error: InputError) -> None:
+        self._land(request_id)
+        self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        self._error = self._error or error
+        self._news.set()
+
+    def _land(self, request_id: str) -> None:
+        del self._open[request_id]
+        self._link.flights.pop(request_id, None)
+
+    def close(self) -> None:
+        """Abort what has not ended."""
+        for request_id in list(self._open):
+            self._land(request_id)
+            self._link.abort(request_id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def _no_more_to_say() -> str:
+    return "the engine closed the connection"
+
+
+class EngineLink:
+    """A connection to an engine in another process. Make it with `open`."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        explain: Callable[[], Awaitable[str]],
+    ) -> None:
+        self.flights: dict[str, Flight] = {}
+        self.down: str | None = None
+        """Why the engine is not there, once it is not."""
+        self.last_stats = EngineStats()
+        self._reader = reader
+        self._writer = writer
+        self._explain = explain
+        self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
+        self._asking: deque[asyncio.Future[EngineStats]] = deque()
+        self._reading = asyncio.create_task(self._read())
+
+    @classmethod
+    async def open(
+        cls, sock: socket.socket, explain: Callable[[], Awaitable[str]] = _no_more_to_say
+    ) -> EngineLink:
+        """Speak over `sock`. `explain` is asked for the reason when it closes without one."""
+        reader, writer = await asyncio.open_unix_connection(sock=sock)
+        return cls(reader, writer, explain)
+
+    async def start(self, config: EngineConfig) -> EngineInfo:
+        """Have the model loaded. Raises `InputError` if it cannot be, `EngineDown` on a crash."""
+        self._send(Start(config))
+        return await asyncio.shield(self._ready)
+
+    def submit(self, requests: Sequence[Request]) -> Flight:
+        if self.down:
+            raise EngineDown(self.down)
+        flight = Flight(self, requests)
+        for request in requests:
+            self.flights[request.id] = flight
+            self._send(Add(request))
+        return flight
+
+    def abort(self, request_id: str) -> None:
+        self._send(Abort(request_id))
+
+    async def stats(self, timeout: float) -> EngineStats:
+        """The engine's state now; TimeoutError if it is busy with one step for so long."""
+        if self.down:
+            raise EngineDown(self.down)
+        answer: asyncio.Future[EngineStats] = asyncio.get_running_loop().create_future()
+        self._asking.append(answer)
+        self._send(GetStats())
+        return await asyncio.wait_for(answer, timeout)
+
+    def fail(self, reason: str) -> None:
+        """From now on there is no engine: whatever is in flight ends with `reason`."""
+        if self.down:
+            return
+        self.down = reason
+        error = EngineDown(reason)
+        for flight in set(self.flights.values()):
+            flight.fail(error)
+        futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
+        for waiting in futures:
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()  # asked for here, so that nobody waiting is no warning
+
+    async def close(self) -> None:
+        self.fail("the server is shutting down")
+        self._reading.cancel()
+        await asyncio.wait([self._reading])
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):  # closed is closed, whoever was first
+            await self._writer.wait_closed()
+
+    def _send(self, command: Command) -> None:
+        if not self.down:
+            self._writer.write(frame(command))
+
+    async def _read(self) -> None:
+        unframer = Unframer()
+        try:
+            while data := await self._reader.read(RECEIVE_BYTES):
+                for body in unframer.feed(data):
+                    self._handle(decode_event(body))
+        except ConnectionResetError:
+            pass  # an end of file with unread commands on the other side
+        except Exception as error:
+            traceback.print_exception(error)
+            self.fail(f"the link to the engine broke: {error!r}")
+        self.fail(await self._explain())
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Outputs(outputs):
+                for output in outputs:
+                    if flight := self.flights.get(output.request_id):
+                        flight.push(output)
+            case Accepted(request_id):
+                if flight := self.flights.get(request_id):
+                    flight.accept(request_id)
+            case Refused(request_id, message, param, code):
+                if flight := self.flights.get(request_id):
+                    flight.refuse(request_id, InputError(message, param=param, code=code))
+            case Snapshot(stats):
+                self.last_stats = stats
+                waiting = self._asking.popleft()
+                if not waiting.done():
+                    waiting.set_result(stats)
+            case Ready(info):
+                self._ready.set_result(info)
+            case Fatal(message, bad_input):
+                if bad_input and not self._ready.done():
+                    self._ready.set_exception(InputError(message))
+                self.fail(message)

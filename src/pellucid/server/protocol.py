@@ -1,0 +1,112 @@
+"""What the HTTP process and the engine's process say to each other.
+
+Problem: two processes need to exchange requests and tokens, and nothing that arrives may be able to
+run code. Idea: plain records, encoded as msgpack with a tag for their kind; a frame is four bytes
+of length (big-endian), then the record. A socket pair carries the frames in order, so that no
+sequence numbers are needed, and its end of file is the news that the other side is gone.
+
+Trade-off: encoding costs a few microseconds for each record. One `Outputs` record carries the
+tokens of a whole step, so the cost is per step and not per sequence.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pellucid.config import EngineConfig
+from pellucid.request import EngineInfo, EngineStats, Output, Request
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """First of all: load this. Answered by `Ready` or `Fatal`."""
+
+    config: EngineConfig
+
+
+class Add(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `Accepted` or `Refused`; then `Outputs` hold its tokens."""
+
+    request: Request
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Nobody wants the rest. Not answered; outputs on their way may still arrive."""
+
+    request_id: str
+
+
+class GetStats(msgspec.Struct, frozen=True, tag=True):
+    """Answered by `Snapshot`, in the order of asking."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    info: EngineInfo
+
+
+class Accepted(msgspec.Struct, frozen=True, tag=True):
+    request_id: str
+
+
+class Refused(msgspec.Struct, frozen=True, tag=True):
+    """The request is at fault; the fields of `InputError`."""
+
+    request_id: str
+    message: str
+    param: str | None = None
+    code: str | None = None
+
+
+class Outputs(msgspec.Struct, frozen=True, tag=True):
+    """What one step made."""
+
+    outputs: list[Output]
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag=True):
+    stats: EngineStats
+
+
+class Fatal(msgspec.Struct, frozen=True, tag=True):
+    """The engine's last words."""
+
+    message: str
+    bad_input: bool
+    """The configuration or the checkpoint is at fault, not the program."""
+
+
+Command = Start | Add | Abort | GetStats
+Event = Ready | Accepted | Refused | Outputs | Snapshot | Fatal
+
+LENGTH_BYTES = 4
+
+_encoder = msgspec.msgpack.Encoder()
+decode_command = msgspec.msgpack.Decoder(Command).decode
+decode_event = msgspec.msgpack.Decoder(Event).decode
+
+
+def frame(record: Command | Event) -> bytes:
+    """The record as it travels."""
+    body = _encoder.encode(record)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+class Unframer:
+    """Bytes as they arrive in, bodies of whole frames out."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The bodies that `data` completes; what is left waits for more."""
+        buffer = self._buffer
+        buffer += data
+        bodies = []
+        start = 0
+        while len(buffer) - start >= LENGTH_BYTES:
+            end = start + LENGTH_BYTES + int.from_bytes(buffer[start : start + LENGTH_BYTES], "big")
+            if len(buffer) < end:
+                break
+            bodies.append(bytes(buffer[start + LENGTH_BYTES : end]))
+            start = end
+        del buffer[:start]
+        return bodies

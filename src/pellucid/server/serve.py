@@ -1,0 +1,185 @@
+"""`pellucid serve` from the first line to the last: bind, load, answer, stop.
+
+The port is bound before anything is loaded, so that one that is in use is known at once; clients
+that come during the load wait in the socket's queue. The engine's process starts (and imports
+torch) while this one opens the checkpoint for its tokenizer; opening also downloads what is
+missing, so the engine is told what to load only after that, and nothing is fetched twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import errno
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import uvicorn
+
+from pellucid.config import EngineConfig
+from pellucid.errors import InputError
+from pellucid.server.app import build_app
+from pellucid.server.link import EngineDown
+from pellucid.server.process import EngineProcess
+from pellucid.server.served import MAX_BODY, Served
+from pellucid.text.tokenizer import Tokenizer
+
+BACKLOG = 2048
+IDLE_CONNECTION_S = 75
+GRACE_S = 3
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """Everything about the server that is not about the engine."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_names: Sequence[str] = ()
+    """What clients call the model; empty: its own name."""
+    api_keys: Sequence[str] = ()
+    max_body: int = MAX_BODY
+
+
+def serve(config: EngineConfig, options: ServeOptions) -> int:
+    """Serve until a signal; the exit code. Raises `InputError` for what the user can mend."""
+    began = time.perf_counter()
+    with bind(options.host, options.port) as sock:
+        return asyncio.run(_serve(config, options, sock, began))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise InputError(f"unknown host {host!r}: {error}; see --host", param="host") from error
+    sock = socket.socket(family, kind, proto)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by every connection: a token must not wait for the next to share its packet.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        if error.errno == errno.EADDRINUSE:
+            why = f"port {port} on {host} is in use; choose another with --port, or 0 for any"
+        else:
+            why = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise InputError(why, param="port") from error
+    return sock
+
+
+async def _serve(
+    config: EngineConfig, options: ServeOptions, sock: socket.socket, began: float
+) -> int:
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    stop = asyncio.create_task(stopping.wait())
+    engine = await EngineProcess.spawn()
+    try:
+        loading = asyncio.create_task(_load(engine, config, options))
+        await asyncio.wait({stop, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.done():
+            loading.cancel()
+            return 0
+        try:
+            served = loading.result()
+        except EngineDown as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        _announce(served, sock, time.perf_counter() - began)
+        server = _Server(_uvicorn_config(served, options))
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        engine.link.fail("the server is shutting down")
+        await serving
+        return 0
+    finally:
+        stop.cancel()
+        await engine.stop()
+
+
+async def _load(engine: EngineProcess, config: EngineConfig, options: ServeOptions) -> Served:
+    name, tokenizer = await _in_daemon(lambda: _open(config))
+    info = await engine.link.start(config)
+    return Served(
+        link=engine.link,
+        info=info,
+        tokenizer=tokenizer,
+        names=list(options.model_names) or [name],
+        max_body=options.max_body,
+    )
+
+
+def _open(config: EngineConfig) -> tuple[str, Tokenizer | None]:
+    """The model's name and tokenizer; fetches what is missing."""
+    # Imported here: it takes its time, and the port and the engine's process come first.
+    from pellucid.model.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(config)
+    return checkpoint.name, checkpoint.tokenizer
+
+
+async def _in_daemon(work: Callable[[], T]) -> T:
+    """`work` in a thread that a stop does not wait for: it may be a long download."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()
+
+    def target() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=target, name="open-checkpoint", daemon=True).start()
+    return await asyncio.wrap_future(done)
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: one handler from the first line of the load to the end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _uvicorn_config(served: Served, options: ServeOptions) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(served, options.api_keys),
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        # Longer than clients keep theirs, so that none meets a connection that is just closing.
+        timeout_keep_alive=IDLE_CONNECTION_S,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def _announce(served: Served, sock: socket.socket, seconds: float) -> None:
+    host, port = sock.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    for line in served.info.ledger:
+        print(f"  {line}", file=sys.stderr)
+    names = ", ".join(served.names)
+    print(
+        f"pellucid serves {names} at http://{address}/v1 (ready in {seconds:.1f} s)",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,0 +1,99 @@
+"""What the routes share: the model's names and tokenizer, the link to the engine, the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+
+from pellucid.errors import InputError
+from pellucid.request import EngineInfo, SamplingParams
+from pellucid.server.link import EngineLink
+from pellucid.text.tokenizer import Tokenizer
+
+MAX_BODY = 8 << 20
+KEEP_ALIVE_S = 15.0
+SHORT_TEXT = 16_384
+"""Characters that may be tokenised between two events without anybody noticing: a few ms."""
+
+T = TypeVar("T")
+
+
+@dataclass(kw_only=True)
+class Served:
+    """One model, ready to answer."""
+
+    link: EngineLink
+    info: EngineInfo
+    tokenizer: Tokenizer | None
+    names: Sequence[str]
+    max_body: int = MAX_BODY
+    """Bytes of a request's body at most."""
+    keep_alive_s: float = KEEP_ALIVE_S
+    """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @staticmethod
+    def of(request: Request) -> Served:
+        served = request.app.state.served
+        assert isinstance(served, Served)
+        return served
+
+    def model_card(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "object": "model",
+            "created": self.created,
+            "owned_by": "pellucid",
+            "max_model_len": self.info.context_length,
+        }
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name not in self.names:
+            raise InputError(
+                f"there is no model {name!r} here; this server has {', '.join(self.names)}",
+                param="model",
+                code="model_not_found",
+            )
+
+    def need_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise InputError(
+                "this model has no tokenizer: send prompts to /v1/completions as token ids",
+                param="prompt",
+                code="no_tokenizer",
+            )
+        return self.tokenizer
+
+    def check_text_params(self, params: SamplingParams) -> None:
+        if params.stop and self.tokenizer is None:
+            raise InputError(
+                "stop strings need a tokenizer, which this model does not have; use stop_token_ids",
+                param="stop",
+                code="no_tokenizer",
+            )
+
+    def check_tokens(self, ids: Sequence[int], param: str) -> None:
+        """Before these ids are decoded; the engine checks what it is given itself."""
+        vocab_size = self.info.vocab_size
+        for token in (min(ids, default=0), max(ids, default=0)):
+            if not 0 <= token < vocab_size:
+                raise InputError(
+                    f"token id {token} in {param} is not in the vocabulary of {vocab_size} tokens",
+                    param=param,
+                )
+
+    async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        tokenizer = self.need_tokenizer()
+        return await self.off_loop(
+            len(text), lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        )
+
+    @staticmethod
+    async def off_loop(num_chars: int, work: Callable[[], T]) -> T:
+        """Long texts are worked on in a thread, so that the others' tokens keep flowing."""
+        return work() if num_chars <= SHORT_TEXT else await asyncio.to_thread(work)

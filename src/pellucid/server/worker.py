@@ -1,0 +1,174 @@
+"""The engine's process: obey commands, step while there is work, sleep while there is none.
+
+`run` is the whole life: wait for `Start`, load, say `Ready`, then `serve_engine` until the other
+side hangs up. Between two steps commands are drained without waiting; an idle engine waits in
+`recv`, so it costs no CPU time at all.
+
+The parent's death must end this process even during a load or a long step, when nobody reads the
+socket. So standard input is a pipe that the parent never writes to: its end of file means that the
+parent is gone, and a thread waits for that.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Protocol
+
+from pellucid.config import EngineConfig
+from pellucid.errors import InputError
+from pellucid.request import EngineInfo, EngineStats, Output, Request
+from pellucid.server.protocol import (
+    Abort,
+    Accepted,
+    Add,
+    Command,
+    Event,
+    Fatal,
+    GetStats,
+    Outputs,
+    Ready,
+    Refused,
+    Snapshot,
+    Start,
+    Unframer,
+    decode_command,
+    frame,
+)
+
+RECEIVE_BYTES = 1 << 16
+GRACE_S = 2.0
+
+
+class EngineLike(Protocol):
+    """What the loop needs of an engine."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+    @property
+    def has_work(self) -> bool: ...
+    def add(self, request: Request) -> None: ...
+    def abort(self, request_id: str) -> None: ...
+    def step(self) -> list[Output]: ...
+    def stats(self) -> EngineStats: ...
+
+
+class Hangup(Exception):
+    """The other side closed the connection."""
+
+
+class Channel:
+    """The worker's end of the socket pair: commands in, events out, blocking."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._unframer = Unframer()
+
+    def send(self, event: Event) -> None:
+        try:
+            self._sock.sendall(frame(event))
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Hangup from error
+
+    def receive(self, *, wait: bool) -> list[Command]:
+        """All commands that are here; with `wait`, at least one."""
+        commands: list[Command] = []
+        while True:
+            flags = 0 if wait and not commands else socket.MSG_DONTWAIT
+            try:
+                data = self._sock.recv(RECEIVE_BYTES, flags)
+            except BlockingIOError:
+                return commands
+            except ConnectionResetError as error:
+                raise Hangup from error
+            if not data:
+                raise Hangup
+            commands += [decode_command(body) for body in self._unframer.feed(data)]
+
+
+def serve_engine(engine: EngineLike, channel: Channel) -> None:
+    """Step while there is work, obey between steps; raises `Hangup` when nobody listens."""
+    while True:
+        for command in channel.receive(wait=not engine.has_work):
+            obey(engine, channel, command)
+        if engine.has_work:
+            outputs = engine.step()
+            if outputs:
+                channel.send(Outputs(outputs))
+
+
+def obey(engine: EngineLike, channel: Channel, command: Command) -> None:
+    match command:
+        case Add(request):
+            try:
+                engine.add(request)
+            except InputError as error:
+                channel.send(Refused(request.id, str(error), error.param, error.code))
+            else:
+                channel.send(Accepted(request.id))
+        case Abort(request_id):
+            engine.abort(request_id)
+        case GetStats():
+            channel.send(Snapshot(engine.stats()))
+        case Start():
+            raise RuntimeError("the engine was started twice")
+
+
+def run(make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket) -> int:
+    """Load, serve, and on failure say why; the process's exit code."""
+    channel = Channel(sock)
+    try:
+        first, *rest = channel.receive(wait=True)
+        if not isinstance(first, Start) or rest:
+            raise RuntimeError(f"expected Start, not {type(first).__name__}")
+        engine = make_engine(first.config)
+        channel.send(Ready(engine.info))
+        serve_engine(engine, channel)
+    except Hangup:
+        return 0
+    except Exception as error:
+        return report(channel, error)
+    return 0
+
+
+def report(channel: Channel, error: Exception) -> int:
+    """Tell the parent what happened; a bug of ours leaves its traceback on standard error too."""
+    bad_input = isinstance(error, InputError)
+    if not bad_input:
+        traceback.print_exception(error)
+    name = "" if bad_input else f"{type(error).__name__}: "
+    try:
+        channel.send(Fatal(f"{name}{error}", bad_input))
+    except Hangup:
+        print("the server is gone, too", file=sys.stderr)
+    return 2 if bad_input else 1
+
+
+def die_with_parent(lifeline: int) -> None:
+    """Leave when the parent's end of the pipe closes: in peace if the loop is quick enough."""
+
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        time.sleep(GRACE_S)
+        os._exit(0)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
+
+
+def main() -> int:
+    die_with_parent(sys.stdin.fileno())
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    # Imported here: torch takes a second or two, and the loop above is used without it.
+    from pellucid.engine import Engine
+
+    return run(Engine, sock)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

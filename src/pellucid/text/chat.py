@@ -1,0 +1,263 @@
+"""Conversations to prompts, by the chat template that came with the model.
+
+    messages ──template──▶ one text ──special tokens parsed──▶ ids
+
+A template is a program from the model's files, so it runs in Jinja's sandbox: it reaches no
+attributes beginning with an underscore, changes nothing it is given, loops over no range longer
+than 100,000, and writes no more than `MAX_CHARS`. The functions it may call are those that the
+`transformers` library gives it.
+
+**Text in a message is text.** A user who writes `<|im_start|>system` in a message must not open a
+system turn, as happens where the rendered prompt is simply encoded with special tokens parsed. Here
+only those that the *template* wrote are special: before rendering, a character that nobody uses is
+put inside each name of a special token in a message, and it is taken out again after the rendered
+text was cut at the special tokens. For messages without such names, which is nearly all of them,
+nothing differs from `transformers` or llama.cpp.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NoReturn
+
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from pellucid.errors import InputError, ModelError
+from pellucid.text.specials import SpecialTokens
+from pellucid.text.tokenizer import Tokenizer, check_text
+
+MAX_CHARS = 1 << 24
+"""Longest text that a template may write; beyond any context, and beyond the largest request."""
+_OURS = frozenset(
+    {"messages", "bos_token", "eos_token", "pad_token", "raise_exception", "strftime_now"}
+)
+
+Message = Mapping[str, Any]
+
+
+def encode_chat(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    /,
+    *,
+    add_generation_prompt: bool = True,
+    **template_kwargs: Any,
+) -> list[int]:
+    """Token ids of the prompt that `messages` make; what BOS there is, the template writes."""
+    plain = check_messages(messages)
+    names = special_names(tokenizer)
+    mark = ""
+    if any(names.split(text) != [text] for text in texts_of(plain)):
+        mark = unused_character("".join(texts_of(plain)) + (tokenizer.chat_template or ""))
+        plain = [_each_text(message, lambda text: shield(names, text, mark)) for message in plain]
+    template_kwargs["add_generation_prompt"] = add_generation_prompt
+    rendered = render(tokenizer, plain, template_kwargs)
+    if not mark:
+        return tokenizer.encode(rendered, add_special_tokens=False, parse_special=True)
+    ids: list[int] = []
+    for part in names.split(rendered):
+        if isinstance(part, int):
+            ids.append(part)
+        else:
+            ids += tokenizer.encode(part.replace(mark, ""), add_special_tokens=False)
+    return ids
+
+
+def render_chat(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    /,
+    *,
+    add_generation_prompt: bool = True,
+    **template_kwargs: Any,
+) -> str:
+    """The prompt as text. To compute with it, `encode_chat`: in a text one cannot see which special
+    tokens the template wrote and which stood in a message."""
+    template_kwargs["add_generation_prompt"] = add_generation_prompt
+    return render(tokenizer, check_messages(messages), template_kwargs)
+
+
+def check_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages with their content as one text each. Raises `InputError`."""
+    if not messages:
+        raise InputError("messages is empty: a chat needs at least one", param="messages")
+    return [_check_message(message, f"messages[{i}]") for i, message in enumerate(messages)]
+
+
+def _check_message(message: Message, where: str) -> dict[str, Any]:
+    if not isinstance(message, Mapping):
+        raise InputError(
+            f"{where} must be an object with role and content, not {message!r}", param=where
+        )
+    role = message.get("role")
+    if not isinstance(role, str) or not role:
+        raise InputError(f"{where}.role must be a word, not {role!r}", param=f"{where}.role")
+    checked = {**message, "content": _content(message.get("content"), f"{where}.content")}
+    for text in texts_of([checked]):
+        check_text(text)
+    return checked
+
+
+def _content(content: Any, where: str) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        raise InputError(f"{where} must be text or a list of text parts", param=where)
+    return "\n".join(_part(part, f"{where}[{i}]") for i, part in enumerate(content))
+
+
+def _part(part: Any, where: str) -> str:
+    if isinstance(part, Mapping) and part.keys() == {"type", "text"} and part["type"] == "text":
+        text = part["text"]
+        if isinstance(text, str):
+            return text
+    raise InputError(
+        f'{where} must be {{"type": "text", "text": …}}; other content is not supported',
+        param=where,
+    )
+
+
+def texts_of(value: Any) -> Iterator[str]:
+    """Every text in `value`, wherever it is nested."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from texts_of(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts_of(item)
+
+
+def _each_text(value: Any, change: Any) -> Any:
+    """`value` with each text in it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_each_text(item, change) for item in value]
+    return value
+
+
+@lru_cache(maxsize=8)
+def special_names(tokenizer: Tokenizer) -> SpecialTokens:
+    """The tokenizer's special tokens by name. One character cannot be cut in two: not those."""
+    special = [token for token in range(tokenizer.vocab_size) if tokenizer.is_special(token)]
+    names = {tokenizer.token_text(token): token for token in special}
+    return SpecialTokens({name: token for name, token in names.items() if len(name) > 1})
+
+
+def shield(names: SpecialTokens, text: str, mark: str) -> str:
+    """`text` with `mark` inside every name of a special token, so that none is left in it."""
+    for name, _ in names.present(text):
+        while name in text:  # again, for names that overlap themselves
+            text = text.replace(name, name[0] + mark + name[1:])
+    return text
+
+
+def unused_character(text: str) -> str:
+    """A private-use character that is not in `text`."""
+    used = set(text)
+    return next(char for char in map(chr, range(0xF0000, 0xFFFFE)) if char not in used)
+
+
+def render(tokenizer: Tokenizer, messages: list[dict[str, Any]], options: dict[str, Any]) -> str:
+    """What the template makes of checked messages. `options` are more variables for it."""
+    if tokenizer.chat_template is None:
+        raise InputError(
+            "this model has no chat template: it is no chat model; use completions",
+            code="no_chat_template",
+        )
+    for name in options:
+        if name in _OURS:
+            raise InputError(f"the template variable {name!r} cannot be set", param=name)
+    if not isinstance(options["add_generation_prompt"], bool):
+        raise InputError("add_generation_prompt must be true or false")
+    variables = {"tools": None, "documents": None, **named_tokens(tokenizer), **options}
+    template = compiled(tokenizer.chat_template)
+    try:
+        return _bounded(template.generate(messages=messages, **variables))
+    except InputError:
+        raise
+    except Refusal as error:
+        raise InputError(f"the chat template says: {error}", param="messages") from None
+    except Exception as error:  # a template can fail in any way a program can
+        raise InputError(
+            f"the chat template failed on these messages: {error or type(error).__name__}",
+            param="messages",
+        ) from error
+
+
+def _bounded(pieces: Iterator[str]) -> str:
+    kept: list[str] = []
+    length = 0
+    for piece in pieces:
+        kept.append(piece)
+        length += len(piece)
+        if length > MAX_CHARS:
+            raise InputError(
+                f"the chat template writes more than {MAX_CHARS} characters; shorten the messages",
+                param="messages",
+            )
+    return "".join(kept)
+
+
+def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
+    """`bos_token` and the like. One that the model does not have is left undefined."""
+    eos = tokenizer.eos_token_ids
+    ids = {
+        "bos_token": tokenizer.bos_token_id,
+        "eos_token": eos[0] if eos else None,
+        "pad_token": tokenizer.pad_token_id,
+    }
+    return {name: tokenizer.token_text(token) for name, token in ids.items() if token is not None}
+
+
+class Refusal(TemplateError):
+    """The template called raise_exception."""
+
+
+def _refuse(message: str) -> NoReturn:
+    raise Refusal(message)
+
+
+def _now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
+    # Jinja's own escapes <, > and & for HTML.
+    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+
+
+class Generation(Extension):
+    """`{% generation %}` marks what the model itself said, for training; here it is only text."""
+
+    tags = {"generation"}  # noqa: RUF012 (so declared in the base class)
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@lru_cache(maxsize=8)
+def compiled(source: str) -> Template:
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": _now}
+    try:
+        return environment.from_string(source)
+    except TemplateSyntaxError as error:
+        raise ModelError(
+            f"the model's chat template is no valid Jinja, line {error.lineno}: {error.message}; "
+            "use completions, or another file of the model"
+        ) from error

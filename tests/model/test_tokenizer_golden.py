@@ -1,0 +1,88 @@
+"""Token ids of the real models against llama.cpp's, for every string of the golden files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pellucid.errors import InputError
+from pellucid.model.gguf import GgufFile
+from pellucid.text.tokenizer import Tokenizer
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def smollm2(smollm2_path: Path) -> Tokenizer:
+    return Tokenizer.from_gguf(GgufFile(smollm2_path).metadata)
+
+
+@pytest.fixture(scope="module")
+def gemma3(gemma3_path: Path) -> Tokenizer:
+    return Tokenizer.from_gguf(GgufFile(gemma3_path).metadata)
+
+
+def read_golden(name: str) -> list[list[Any]]:
+    with gzip.open(GOLDEN / f"tokenizer_{name}.jsonl.gz", "rt", encoding="utf-8") as file:
+        header, *entries = map(json.loads, file)
+    assert len(entries) == header["strings"] >= 2000
+    return entries
+
+
+@pytest.mark.parametrize(("fixture", "name"), [("smollm2", "smollm2"), ("gemma3", "gemma3-270m")])
+def test_ids_are_llama_cpps(fixture: str, name: str, request: pytest.FixtureRequest) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(fixture)
+    num_parsed = num_refused = 0
+    for text, plain, parsed in read_golden(name):
+        if plain is None:
+            num_refused += 1
+            with pytest.raises(InputError, match="lone surrogate"):
+                tokenizer.encode(text)
+            continue
+        assert tokenizer.encode(text, add_special_tokens=False) == plain, repr(text)
+        assert tokenizer.encode(text, parse_special=True) == parsed, repr(text)
+        # BOS is added with or without parsing; the golden file has it with.
+        framed = tokenizer.encode(text)
+        assert framed == [*tokenizer.codec.prefix, *plain, *tokenizer.codec.suffix], repr(text)
+        num_parsed += parsed != framed
+    # The file must hold what it is for.
+    assert num_parsed > 50
+    assert num_refused >= 6
+
+
+@pytest.mark.parametrize(("fixture", "name"), [("smollm2", "smollm2"), ("gemma3", "gemma3-270m")])
+def test_decode_gives_the_text_back(
+    fixture: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    tokenizer: Tokenizer = request.getfixturevalue(fixture)
+    for text, plain, _ in read_golden(name):
+        # Gemma has one token for space and ▁: of the two, the text comes back with the space.
+        if plain is not None:
+            want = text.replace("▁", " ") if fixture == "gemma3" else text
+            assert tokenizer.decode(plain, skip_special_tokens=False) == want, repr(text)
+
+
+def test_smollm2_special_tokens(smollm2: Tokenizer) -> None:
+    assert smollm2.vocab_size == 49152
+    assert (smollm2.bos_token_id, smollm2.pad_token_id) == (1, 2)
+    assert smollm2.eos_token_ids == (2, 0)
+    assert smollm2.is_special(1)
+    assert not smollm2.is_special(81)
+    assert smollm2.token_text(2) == "<|im_end|>"
+    assert smollm2.decode([1, 81, 2]) == "a"
+    assert smollm2.chat_template is not None
+
+
+def test_gemma3_special_tokens(gemma3: Tokenizer) -> None:
+    assert gemma3.vocab_size == 262144
+    assert (gemma3.bos_token_id, gemma3.pad_token_id) == (2, 0)
+    assert gemma3.eos_token_ids == (1, 106)
+    assert gemma3.encode("") == [2]
+    assert gemma3.chat_template is None
+    # An HTML tag to Gemma, although llama.cpp takes it for a control token when encoding.
+    assert gemma3.decode([212]) == "</s>"

@@ -1,0 +1,36 @@
+"""Fixtures: servers with a fake engine behind them; see fake_server."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the fakes are run as programs too
+
+from fake_engine import FakeEngine
+from fake_server import Running, running
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[Running]:
+    """One server for all tests that leave it as they found it."""
+    with running(FakeEngine()) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Running) -> Running:
+    assert shared.engine
+    shared.engine.requests.clear()
+    shared.engine.aborted.clear()
+    return shared
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., Any]:
+    """`running`, for tests that want a server of their own kind."""
+    return running

@@ -1,0 +1,24 @@
+"""The real `serve` around a fake engine and tokenizer, as a program. Arguments: port, model."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from fake_engine import FakeTokenizer
+
+from pellucid.config import EngineConfig
+from pellucid.errors import InputError
+from pellucid.server import process, serve
+
+WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+
+if __name__ == "__main__":
+    process.EngineProcess.spawn.__func__.__defaults__ = (WORKER,)  # type: ignore[attr-defined]
+    serve._open = lambda config: ("fake", FakeTokenizer())
+    try:
+        options = serve.ServeOptions(port=int(sys.argv[1]))
+        sys.exit(serve.serve(EngineConfig(model=sys.argv[2]), options))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,130 @@
+"""A real server on a real socket, in a thread, with a fake engine behind the real link."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import uvicorn
+from fake_engine import FakeEngine, FakeTokenizer
+
+from pellucid.config import EngineConfig
+from pellucid.server.app import build_app
+from pellucid.server.link import EngineLink
+from pellucid.server.process import EngineProcess
+from pellucid.server.serve import bind
+from pellucid.server.served import Served
+from pellucid.server.worker import run
+
+HERE = Path(__file__).parent
+FAKE_WORKER = (sys.executable, str(HERE / "fake_worker.py"))
+
+
+@dataclass
+class Running:
+    """A server to talk to, and what is behind it."""
+
+    url: str
+    engine: FakeEngine | None
+    served: Served
+    pid: int | None
+
+    def __post_init__(self) -> None:
+        # One for all: making a client takes longer than most tests.
+        self._http = httpx.Client(base_url=self.url, timeout=20)
+
+    def http(self) -> httpx.Client:
+        return self._http
+
+    def openai(self, api_key: str = "none") -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, http_client=self._http
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+
+@contextmanager
+def running(
+    engine: FakeEngine | None = None,
+    *,
+    command: Sequence[str] = FAKE_WORKER,
+    api_keys: Sequence[str] = (),
+    tokenizer: FakeTokenizer | None = FakeTokenizer(),  # noqa: B008 (it has no state)
+    **limits: Any,
+) -> Iterator[Running]:
+    """`engine` in a thread; without one, `command` in a process."""
+    started: list[Running] = []
+    ready, stop = threading.Event(), threading.Event()
+    failure: list[BaseException] = []
+
+    async def main() -> None:
+        process = None
+        if engine is None:
+            process = await EngineProcess.spawn(command)
+            link = process.link
+        else:
+            ours, theirs = socket.socketpair()
+            args = (lambda config: engine, theirs)
+            worker = threading.Thread(target=lambda: (run(*args), theirs.close()))
+            worker.start()
+            link = await EngineLink.open(ours)
+        info = await link.start(EngineConfig())
+        served = Served(
+            link=link,
+            info=info,
+            tokenizer=tokenizer,
+            names=["fake", "alias"],
+            **limits,  # type: ignore[arg-type]
+        )
+        sock = bind("127.0.0.1", 0)
+        config = uvicorn.Config(
+            build_app(served, api_keys), lifespan="off", log_level="critical", access_log=False
+        )
+        server = uvicorn.Server(config)
+        url = f"http://127.0.0.1:{sock.getsockname()[1]}"
+        started.append(Running(url, engine, served, process.pid if process else None))
+        ready.set()
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        while not stop.is_set():
+            await asyncio.sleep(0.02)
+        server.should_exit = server.force_exit = True
+        await serving
+        if process:
+            await process.stop()
+        else:
+            await link.close()
+            worker.join(5)
+
+    def target() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            failure.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    ready.wait(20)
+    try:
+        if failure:
+            raise failure[0]
+        yield started[0]
+    finally:
+        if started:
+            started[0].close()
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+    if failure:
+        raise failure[0]

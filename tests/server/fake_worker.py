@@ -1,0 +1,22 @@
+"""The real worker around a fake engine, as a program."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from fake_engine import FakeEngine
+
+from pellucid.errors import ModelError
+from pellucid.server.worker import die_with_parent, run
+
+
+def make_engine(config: object) -> FakeEngine:
+    if getattr(config, "model", "") == "broken":
+        raise ModelError("broken.gguf is truncated; fetch it again")
+    return FakeEngine()
+
+
+if __name__ == "__main__":
+    die_with_parent(sys.stdin.fileno())
+    sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[1]))))

@@ -1,0 +1,189 @@
+"""OpenAI's error body on every failure, and the client's own exception classes."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from fake_engine import FakeEngine
+from fake_server import Running
+
+from pellucid.server.app import ROUTES
+
+CHAT = {"messages": [{"role": "user", "content": "x"}]}
+
+
+def check(response: httpx.Response, status: int, code: str | None = None) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"].startswith("req_")
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"] and "\n" not in error["message"] and error["type"]
+    assert code is None or error["code"] == code
+    return error
+
+
+def test_no_such_path(server: Running) -> None:
+    http = server.http()
+    check(http.get("/v1/nothing"), 404, "not_found")
+    check(http.get("/v1/models/"), 404)
+    check(http.post("/v1/embeddings", json={}), 404)
+
+
+def test_wrong_method(server: Running) -> None:
+    for route in ROUTES:
+        path = route.path.replace("{model:path}", "fake")
+        response = server.http().delete(path)
+        check(response, 405, "method_not_allowed")
+        assert response.headers["allow"]
+
+
+def test_unknown_model(server: Running) -> None:
+    client = server.openai()
+    with pytest.raises(openai.NotFoundError) as info:
+        client.completions.create(model="gpt-5", prompt="x")
+    assert info.value.code == "model_not_found" and info.value.param == "model"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-5", messages=CHAT["messages"])  # type: ignore[arg-type]
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-5")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"[1]", "must be a JSON object"),
+        (b'{"prompt": "\xff"}', "not valid UTF-8"),
+        (b'\xff\xfe{"prompt": "x"}', "not valid"),
+        (b'{"prompt": "\xed\xa0\x80"}', "not valid UTF-8"),
+        (b'{"prompt": "\\ud800"}', "lone surrogate"),
+        (b'{"prompt": "\\udc00 and more"}', "lone surrogate"),
+        (b'{"prompt": "\\ud800\\ud800"}', "lone surrogate"),
+        (b'{"prompt": NaN}', "not valid JSON"),
+        (b'{"temperature": 1e999, "prompt": "x"}', ""),
+        (b"[" * 100_000, ""),
+        (b'{"prompt": ' + b"[" * 100_000, ""),
+    ],
+)
+def test_bad_bodies(server: Running, body: bytes, words: str) -> None:
+    for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+        error = check(server.http().post(path, content=body), 400, "invalid_json")
+        assert words in error["message"]
+
+
+def test_valid_surrogate_pair(server: Running) -> None:
+    response = server.http().post("/tokenize", content=b'{"prompt": "\\ud83d\\ude00"}')
+    assert response.json()["tokens"][1:] == list("😀".encode())
+
+
+def test_large_body(server: Running) -> None:
+    body = b'{"prompt": "' + b"x" * 10_000_000 + b'"}'
+    for path in ("/v1/completions", "/v1/chat/completions", "/tokenize", "/detokenize"):
+        check(server.http().post(path, content=body), 413, "body_too_large")
+    check(server.http().post("/tokenize", content=iter([body])), 413)  # chunked: no length given
+    with pytest.raises(openai.APIStatusError) as info:
+        server.openai().completions.create(model="fake", prompt="x" * 10_000_000)
+    assert info.value.status_code == 413
+
+
+def test_large_body_is_refused_before_it_is_sent(server: Running) -> None:
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as sock:
+        sock.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n"
+            b"content-length: 1000000000000\r\n\r\n"
+        )
+        assert sock.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_context(server: Running) -> None:
+    with pytest.raises(openai.BadRequestError) as info:
+        server.openai().completions.create(model="fake", prompt=[1] * 3000)
+    assert info.value.code == "context_length_exceeded" and "3000" in info.value.message
+
+
+def test_one_bad_prompt_fails_the_call_and_aborts_the_rest(server: Running) -> None:
+    body = {"prompt": ["SLOW 1", "x" * 3000, "SLOW 2"], "max_tokens": 500, "ignore_eos": True}
+    response = server.http().post("/v1/completions", json=body)
+    check(response, 400, "context_length_exceeded")
+    assert server.engine
+    wait_for(lambda: not server.engine or not server.engine.has_work)
+    assert len(server.engine.aborted) == 2
+
+
+def test_overload(start: Any) -> None:
+    with start(FakeEngine(max_open=2)) as server:
+        response = server.http().post("/v1/completions", json={"prompt": "x", "n": 3})
+        check(response, 429, "overloaded")
+        assert response.headers["retry-after"] == "1"
+        with pytest.raises(openai.RateLimitError):
+            server.openai().completions.create(model="fake", prompt="x", n=3)
+
+
+def test_engine_error(server: Running) -> None:
+    with pytest.raises(openai.InternalServerError, match="numbers went bad"):
+        server.openai().completions.create(model="fake", prompt="ERROR")
+    with pytest.raises(openai.APIError, match="numbers went bad"):
+        list(server.openai().completions.create(model="fake", prompt="ERROR", stream=True))
+
+
+def test_a_failed_stream_does_not_look_complete(server: Running) -> None:
+    response = server.http().post("/v1/completions", json={"prompt": "ERROR", "stream": True})
+    last = response.text.strip().split("\n\n")[-1].removeprefix("data: ")
+    assert json.loads(last)["error"]["code"] == "engine_error"
+    assert "[DONE]" not in response.text
+
+
+def test_our_own_bugs_say_little(start: Any) -> None:
+    class Broken:
+        eos_token_ids = ()
+
+        def encode(self, *args: Any, **kwargs: Any) -> list[int]:
+            raise ZeroDivisionError("secret detail")
+
+    with start(FakeEngine(), tokenizer=Broken()) as server:
+        error = check(server.http().post("/tokenize", json={"prompt": "x"}), 500)
+        assert "secret" not in error["message"]
+
+
+def test_every_path_but_health_asks_for_a_key(start: Any) -> None:
+    with start(FakeEngine(), api_keys=["first key", "zweiter-schlüssel"]) as server:
+        http = server.http()
+        paths = [r.path.replace("{model:path}", "fake") for r in ROUTES] + ["/nothing", "/v1"]
+        for path in paths:
+            for method in ("GET", "POST", "OPTIONS"):
+                response = http.request(method, path)
+                if path == "/health":
+                    assert response.status_code == (200 if method == "GET" else 405)
+                else:
+                    check(response, 401, "invalid_api_key")
+                    assert response.headers["www-authenticate"] == "Bearer"
+        for wrong in ("Bearer wrong", "Bearer", "Basic first key", "first key", b"Bearer \xff"):
+            response = http.get("/v1/models", headers={"authorization": wrong})  # type: ignore[dict-item]
+            check(response, 401, "invalid_api_key")
+        for key in ("first key", "zweiter-schlüssel"):
+            headers = {"authorization": f"bearer {key}".encode()}
+            assert http.get("/v1/models", headers=headers).status_code == 200
+        with pytest.raises(openai.AuthenticationError):
+            server.openai().models.list()
+        assert server.openai(api_key="first key").models.list().data
+
+
+def test_no_cross_origin(server: Running) -> None:
+    response = server.http().get("/v1/models", headers={"origin": "https://example.org"})
+    assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+def wait_for(condition: Any, seconds: float = 5) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)

@@ -1,0 +1,55 @@
+"""What the README says of the switchboard is what the switchboard says."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import pellucid
+from pellucid.config import EngineConfig
+from pellucid.errors import InputError
+from pellucid.features import FEATURES, by_key, markdown_table
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path(pellucid.__file__).parent
+
+
+def test_the_readme_shows_the_switchboard_as_it_is() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    begin = text.index("-->", text.index("<!-- made by: pellucid features --markdown")) + 3
+    shown = text[begin : text.index("<!-- end -->")].strip()
+    assert shown == markdown_table(), "run: pellucid features --markdown, and put it into README.md"
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.key)
+def test_a_row_names_a_config_field_and_files_that_exist(
+    feature: pellucid.features.Feature,
+) -> None:
+    fields = {f.name: f for f in dataclasses.fields(EngineConfig)}
+    field = fields[feature.key]
+    assert str(field.default) == feature.default
+    assert feature.off in feature.choices
+    if field.metadata["choices"]:
+        assert set(feature.choices) <= set(field.metadata["choices"])
+    assert (SOURCE / feature.home).exists()
+    for conflict in feature.conflicts:
+        key, value = conflict.split("=")
+        assert value in by_key(key).choices
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"modle": "x"}, "unknown option 'modle'"),
+        ({"device": "tpu"}, "device must be one of auto, cpu, cuda, not 'tpu'"),
+        ({"block_size": 0}, "block_size must be at least 1"),
+        ({"block_size": "16"}, "block_size must be of type int, not str"),
+        ({"max_seqs": True}, "max_seqs must be of type int, not bool"),
+        ({"memory": float("nan")}, "memory must be at least 0"),
+    ],
+)
+def test_bad_options_are_refused_by_name(options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        EngineConfig.from_kwargs(**options)
