@@ -45,6 +45,7 @@ PREFILL_PROMPT = 512
 PEERS = ("llama.cpp", "transformers")
 PACKAGES = ("pellucid", "llama-cpp-python", "transformers", "torch", "gguf", "numpy")
 MAX_IDLE_CPU = 0.05
+MAX_LOAD = 0.5
 
 
 # ---------------------------------------------------------------- the worker's side of the pipe
@@ -338,13 +339,15 @@ def weight_bytes(model: Path) -> dict[str, int]:
 def report(record: dict[str, Any]) -> str:
     """The record as a table."""
     machine = record["environment"]
+    busy = machine["load_average"][0] > MAX_LOAD
     probes = record["probes"]
     lines = [
         f"{machine['cpu']}, {record['threads']} threads, {', '.join(machine['cpu_flags'])}",
         f"load average before: {machine['load_average'][0]:.2f}"
-        f" · memory read {probes['read_gb_s']['median']:.1f} GB/s"
-        f" · matmul fp32 {probes['matmul_fp32_gflop_s']['median']:.0f},"
-        f" bf16 {probes['matmul_bf16_gflop_s']['median']:.0f} GFLOP/s",
+        f"{' (OTHER PROGRAMS RUN: no figure here is worth much)' if busy else ''}",
+        f"memory read {probes['read_gb_s']['median']:.1f} GB/s"
+        f" · matmul fp32 {probes['matmul_fp32_gflop_s']['median']:.3g},"
+        f" bf16 {probes['matmul_bf16_gflop_s']['median']:.3g} GFLOP/s",
         "",
         f"{'':22}{'tok/s':>8}{'min':>9}{'max':>9}{'ours is':>10}{'of memory limit':>22}",
     ]

@@ -95,6 +95,7 @@ WORDS = st.sampled_from(
 PIECES = st.one_of(
     WORDS,
     SPACES,
+    st.text(" \n", min_size=1, max_size=12),
     st.text("0123456789", min_size=1, max_size=6),
     st.text(max_size=4),
     st.text(st.characters(categories=("So", "Sk", "Sm", "Sc")), min_size=1, max_size=3),
@@ -108,6 +109,9 @@ TEXTS = st.one_of(
     st.lists(st.one_of(WORDS, SPACES), min_size=3, max_size=14).map("".join),
     st.lists(WORDS, min_size=2, max_size=10).map(" ".join),
     st.lists(st.one_of(st.sampled_from(SPECIALS), PIECES), min_size=1, max_size=5).map("".join),
+    st.lists(st.one_of(st.sampled_from(SPECIALS), WORDS, SPACES), min_size=2, max_size=6).map(
+        "".join
+    ),
     st.text(max_size=12),
 )
 

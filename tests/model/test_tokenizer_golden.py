@@ -51,20 +51,25 @@ def test_ids_are_llama_cpps(fixture: str, name: str, request: pytest.FixtureRequ
         assert framed == [*tokenizer.codec.prefix, *plain, *tokenizer.codec.suffix], repr(text)
         num_parsed += parsed != framed
     # The file must hold what it is for.
-    assert num_parsed > 50
+    assert num_parsed > 100
     assert num_refused >= 6
 
 
-@pytest.mark.parametrize(("fixture", "name"), [("smollm2", "smollm2"), ("gemma3", "gemma3-270m")])
-def test_decode_gives_the_text_back(
-    fixture: str, name: str, request: pytest.FixtureRequest
-) -> None:
-    tokenizer: Tokenizer = request.getfixturevalue(fixture)
-    for text, plain, _ in read_golden(name):
-        # Gemma has one token for space and ▁: of the two, the text comes back with the space.
+def test_smollm2_gives_the_text_back(smollm2: Tokenizer) -> None:
+    # Its vocabulary has no token for these bytes; they are left out of a text, as in llama.cpp.
+    lost = {0x04, 0x06, 0x13, 0x14, 0x16, 0x1D, 0xC0, 0xC1, 0xF1, 0xF2, *range(0xF5, 0x100)}
+    for text, plain, _ in read_golden("smollm2"):
         if plain is not None:
-            want = text.replace("▁", " ") if fixture == "gemma3" else text
-            assert tokenizer.decode(plain, skip_special_tokens=False) == want, repr(text)
+            want = bytes(byte for byte in text.encode() if byte not in lost)
+            assert smollm2.decode(plain) == want.decode(errors="replace"), repr(text)
+
+
+def test_gemma3_gives_the_text_back(gemma3: Tokenizer) -> None:
+    # Space and ▁ are one token; of the two, the text comes back with the space.
+    for text, plain, _ in read_golden("gemma3-270m"):
+        if plain is not None:
+            want = text.replace("▁", " ")
+            assert gemma3.decode(plain, skip_special_tokens=False) == want, repr(text)
 
 
 def test_smollm2_special_tokens(smollm2: Tokenizer) -> None:

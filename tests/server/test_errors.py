@@ -110,6 +110,18 @@ def test_context(server: Running) -> None:
     assert info.value.code == "context_length_exceeded" and "3000" in info.value.message
 
 
+def test_far_too_long_is_not_tokenised(server: Running) -> None:
+    text = "x" * 1_000_000
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/completions", {"prompt": text}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": text}]}),
+    ]
+    for path, body in bodies:
+        error = check(server.http().post(path, json=body), 400, "context_length_exceeded")
+        assert "1000000 characters" in error["message"]
+    assert server.http().post("/tokenize", json={"prompt": text}).json()["count"] == 1_000_001
+
+
 def test_one_bad_prompt_fails_the_call_and_aborts_the_rest(server: Running) -> None:
     body = {"prompt": ["SLOW 1", "x" * 3000, "SLOW 2"], "max_tokens": 500, "ignore_eos": True}
     response = server.http().post("/v1/completions", json=body)

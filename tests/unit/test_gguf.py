@@ -178,6 +178,7 @@ def test_yarn_and_linear(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
+        ({"attention__key_length": 15}, "heads of 15 dimensions"),
         ({"expert_count": 8}, "expert_count = 8 is not supported"),
         ({"attention__key_length": 16, "attention__value_length": 8}, "value_length = 8"),
         ({"rope__dimension_count": 8}, "rotate whole"),

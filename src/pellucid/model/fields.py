@@ -82,6 +82,14 @@ class Fields:
             if value is not None and value != harmless:
                 raise self.error(key, f"= {short(value)} is not supported: {why}")
 
+    def check_heads(self, heads: int, kv_heads: int, head_dim: int) -> None:
+        """Raise `ModelError` unless heads share keys evenly and have halves to rotate."""
+        if heads % kv_heads or head_dim % 2:
+            raise ModelError(
+                f"{self.path}: {heads} heads of {head_dim} dimensions and {kv_heads} key-value "
+                "heads do not fit together; the file is damaged: fetch it again"
+            )
+
     def error(self, key: str, problem: str) -> ModelError:
         return ModelError(one_line(f"{self.path}: {self.prefix}{key} {problem}"))
 

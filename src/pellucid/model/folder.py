@@ -42,7 +42,9 @@ def read_json(path: Path) -> dict[str, Any]:
             "tokenizer.json"
         ) from None
     except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({one_line(error)}); fetch the file again") from error
+        raise ModelError(
+            f"{path}: not valid JSON ({one_line(error)}); fetch the file again"
+        ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object; fetch the file again")
     return value
@@ -124,8 +126,12 @@ class SafetensorsWeights:
     def _read_header(self, path: Path, spec: ModelSpec) -> None:
         try:
             file: Any = safe_open(path, framework="pt")
+        except RuntimeError as error:  # torch's, when there is no room to map the file
+            raise ModelError(f"{path}: cannot be mapped ({one_line(error)})") from error
         except (SafetensorError, OSError) as error:
-            raise ModelError(f"{path}: cut short or damaged ({one_line(error)}); fetch it again") from error
+            raise ModelError(
+                f"{path}: cut short or damaged ({one_line(error)}); fetch it again"
+            ) from error
         for theirs in file.keys():  # noqa: SIM118 (it is no mapping)
             ours = our_name(theirs, spec.family)
             if ours is None:

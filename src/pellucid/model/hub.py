@@ -92,7 +92,7 @@ def cache_folder() -> Path:
 
 def hub_folder(repo: str, revision: str, progress: bool, weights: bool) -> Path:
     """A snapshot of `repo` with the files we read."""
-    from huggingface_hub import snapshot_download  # costs 0.3 s, and few starts need it
+    from huggingface_hub import snapshot_download  # costs 0.2 s, and few starts need it
 
     folder = Path(
         ask_hub(

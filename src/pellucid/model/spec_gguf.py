@@ -104,6 +104,8 @@ def spec_from_gguf(
     heads = get.integer("attention.head_count")
     hidden = get.integer("embedding_length")
     head_dim = get.integer("attention.key_length", hidden // heads)
+    kv_heads = get.integer("attention.head_count_kv", heads)
+    get.check_heads(heads, kv_heads, head_dim)
     get.refuse(
         {"attention.value_length": head_dim, "rope.dimension_count": head_dim},
         f"heads of {head_dim} dimensions must have as many values and rotate whole",
@@ -115,7 +117,7 @@ def spec_from_gguf(
         intermediate_size=get.integer("feed_forward_length"),
         num_layers=get.num_layers("block_count"),
         num_heads=heads,
-        num_kv_heads=get.integer("attention.head_count_kv", heads),
+        num_kv_heads=kv_heads,
         head_dim=head_dim,
         context_length=get.integer("context_length"),
         norm_eps=decimal(get.number("attention.layer_norm_rms_epsilon")),
@@ -185,8 +187,8 @@ def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> Rope
             raise get.error("rope.scaling.type", f"= {kind} beside rope_freqs is not supported")
         if len(factors) != head_dim // 2 or not min(factors) > 0:
             raise ModelError(
-                f"{get.path}: tensor 'rope_freqs.weight' must hold {head_dim // 2} positive numbers, "
-                "one per pair of dimensions; fetch the file again"
+                f"{get.path}: tensor 'rope_freqs.weight' must hold {head_dim // 2} positive "
+                "numbers, one per pair of dimensions; fetch the file again"
             )
         return RopeScaling(kind="llama3", factors=factors)
     if kind == "yarn":

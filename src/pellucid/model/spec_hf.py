@@ -91,8 +91,8 @@ def spec_from_config(
     hidden, heads = get.integer("hidden_size"), get.integer("num_attention_heads")
     rope = rope_fields(get, family)
     kv_heads = get.integer("num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise get.error("num_key_value_heads", f"= {kv_heads} must divide {heads} attention heads")
+    head_dim = get.integer("head_dim", hidden // heads)
+    get.check_heads(heads, kv_heads, head_dim)
     ends = Fields(generation, path.with_name("generation_config.json")).token_ids("eos_token_id")
     bias = get.flag("attention_bias", False) if family in ("llama", "qwen3", "gemma3") else False
     return ModelSpec(
@@ -103,7 +103,7 @@ def spec_from_config(
         num_layers=get.num_layers("num_hidden_layers"),
         num_heads=heads,
         num_kv_heads=kv_heads,
-        head_dim=get.integer("head_dim", hidden // heads),
+        head_dim=head_dim,
         norm_eps=get.number("rms_norm_eps", 1e-6),
         tied_head=get.flag("tie_word_embeddings", False),
         qk_norm=family in ("qwen3", "gemma3"),

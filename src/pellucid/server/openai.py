@@ -134,6 +134,7 @@ def _form(
 
 async def _prompt(served: Served, body: schemas.CompletionBody, item: str | list[int]) -> Prompt:
     if isinstance(item, str):
+        served.check_length(len(item), "prompt")
         ids = await served.encode(item, add_special_tokens=body.add_special_tokens)
         return Prompt(ids, item)
     served.check_tokens(item, "prompt")
@@ -153,8 +154,10 @@ async def _encode_messages(served: Served, body: schemas.ChatBody) -> list[int]:
         role = "system" if message.role == "developer" else message.role
         fields = {"role": role, "content": message.content, "name": message.name}
         messages.append({key: value for key, value in fields.items() if value is not None})
+    num_chars = sum(len(message["content"]) for message in messages)
+    served.check_length(num_chars, "messages")
     return await served.off_loop(
-        sum(len(message["content"]) for message in messages),
+        num_chars,
         lambda: encode_chat(tokenizer, messages, **body.chat_template_kwargs),
     )
 

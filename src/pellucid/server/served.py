@@ -20,6 +20,9 @@ KEEP_ALIVE_S = 15.0
 SHORT_TEXT = 16_384
 """Characters that may be tokenised between two events without anybody noticing: a few ms."""
 
+MAX_TOKEN_CHARS = 256
+"""No vocabulary has longer tokens: the longest known are runs of 128 spaces."""
+
 T = TypeVar("T")
 
 
@@ -92,6 +95,17 @@ class Served:
         return await self.off_loop(
             len(text), lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens)
         )
+
+    def check_length(self, num_chars: int, param: str) -> None:
+        """Refuse what no tokenizer could make short enough, before seconds are spent on it."""
+        context = self.info.context_length
+        if num_chars > MAX_TOKEN_CHARS * context:
+            raise InputError(
+                f"the prompt has {num_chars} characters, which is more than {context} tokens, the "
+                "context length: shorten it",
+                param=param,
+                code="context_length_exceeded",
+            )
 
     @staticmethod
     async def off_loop(num_chars: int, work: Callable[[], T]) -> T:

@@ -1,10 +1,12 @@
 """Byte-level BPE from a GGUF file, built with the `tokenizers` library.
 
-Bytes are the alphabet, so every text can be spelled and there is no unknown token. In the file each
-byte is written as one printable character (space as Ġ, newline as Ċ); merges are rules in order of
-preference. Text is cut into words first, and merges never cross a word: this cut, a regular
-expression, is what models differ in, and a GGUF file says it only by name (`tokenizer.ggml.pre`).
+Bytes are the alphabet, so every text can be spelled and there is no unknown token. (Nearly every:
+SmolLM2's vocabulary lacks a few bytes, such as the control character 0x04. They are left out of the
+ids, as in llama.cpp and `transformers`.) In the file each byte is written as one printable
+character, space as Ġ, newline as Ċ; merges are rules in order of preference.
 
+Text is cut into words first, and merges never cross a word. This cut, a regular expression, is what
+models differ in, and a GGUF file says it only by name (`tokenizer.ggml.pre`).
 Several expressions in a row each cut what the one before left in one piece; what an expression
 does not match stays as it is.
 

@@ -9,18 +9,18 @@ than 100,000, and writes no more than `MAX_CHARS`. The functions it may call are
 
 **Text in a message is text.** A user who writes `<|im_start|>system` in a message must not open a
 system turn, as happens where the rendered prompt is simply encoded with special tokens parsed. Here
-only those that the *template* wrote are special: before rendering, a character that nobody uses is
-put inside each name of a special token in a message, and it is taken out again after the rendered
-text was cut at the special tokens. For messages without such names, which is nearly all of them,
-nothing differs from `transformers` or llama.cpp.
+only those that the *template* wrote are special. Before rendering, a character that nobody uses is
+put inside each name of a special token in what the template is given; it is taken out again when
+the rendered text has been cut at the special tokens. For messages without such names, which is
+nearly all of them, nothing differs from `transformers` or llama.cpp.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
@@ -51,15 +51,16 @@ def encode_chat(
 ) -> list[int]:
     """Token ids of the prompt that `messages` make; what BOS there is, the template writes."""
     plain = check_messages(messages)
-    names = special_names(tokenizer)
-    mark = ""
-    if any(names.split(text) != [text] for text in texts_of(plain)):
-        mark = unused_character("".join(texts_of(plain)) + (tokenizer.chat_template or ""))
-        plain = [_each_text(message, lambda text: shield(names, text, mark)) for message in plain]
     template_kwargs["add_generation_prompt"] = add_generation_prompt
-    rendered = render(tokenizer, plain, template_kwargs)
-    if not mark:
+    names = special_names(tokenizer)
+    texts = list(texts_of([plain, template_kwargs]))
+    if not any(name in text for text in texts for name, _ in names.present(text)):
+        rendered = render(tokenizer, plain, template_kwargs)
         return tokenizer.encode(rendered, add_special_tokens=False, parse_special=True)
+
+    mark = unused_character("".join([*texts, tokenizer.chat_template or ""]))
+    change = partial(shield, names, mark)
+    rendered = render(tokenizer, each_text(plain, change), each_text(template_kwargs, change))
     ids: list[int] = []
     for part in names.split(rendered):
         if isinstance(part, int):
@@ -135,14 +136,14 @@ def texts_of(value: Any) -> Iterator[str]:
             yield from texts_of(item)
 
 
-def _each_text(value: Any, change: Any) -> Any:
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
     """`value` with each text in it changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: _each_text(item, change) for key, item in value.items()}
+        return {key: each_text(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_each_text(item, change) for item in value]
+        return [each_text(item, change) for item in value]
     return value
 
 
@@ -154,7 +155,7 @@ def special_names(tokenizer: Tokenizer) -> SpecialTokens:
     return SpecialTokens({name: token for name, token in names.items() if len(name) > 1})
 
 
-def shield(names: SpecialTokens, text: str, mark: str) -> str:
+def shield(names: SpecialTokens, mark: str, text: str) -> str:
     """`text` with `mark` inside every name of a special token, so that none is left in it."""
     for name, _ in names.present(text):
         while name in text:  # again, for names that overlap themselves

@@ -185,13 +185,12 @@ def encode(
     parse_special: bool,
 ) -> list[int]:
     ids: list[int] = []
-    after_special = True  # as at the beginning of a text
     for part in (every if parse_special else always).split(text):
         if isinstance(part, int):
             ids.append(part)
         else:
-            ids += merge(" " + part if space and after_special else part)
-        after_special = isinstance(part, int)
+            # A piece stands at the beginning or after a special token: both take the space.
+            ids += merge(" " + part if space else part)
     return ids
 
 

@@ -37,9 +37,13 @@
    The result of a row of x does not depend on the number of threads, nor on which other rows are
    multiplied in the same call as long as they take the same way. */
 
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #if defined(__AVX512F__)
 #define W 16 /* lanes of a vector */
@@ -202,34 +206,118 @@ INLINE vf minimum(struct format f, const uint8_t *block, const uint8_t *head, in
     return -(half(head + 2 * STRIP + 2 * W * v) * byte_u(pairs(at), 1));
 }
 
-/* ---- threads: those of the OpenMP runtime that torch has loaded, so that nobody else spins ---- */
+/* ---- threads. Work is cut into more tasks than threads, and whoever is free takes the next. The
+   caller takes tasks like everyone else and waits only for tasks that a worker has begun: a worker
+   that the system does not let run costs nothing. (OpenMP's threads all have to arrive: on a busy
+   machine each product would wait for the slowest.) A worker that has nothing to do looks out for
+   work for a moment, because products follow each other closely, and then sleeps. ---- */
 
-typedef void (*parallel_fn)(void (*)(void *), void *, unsigned, unsigned);
-static parallel_fn gomp_parallel;
-
-void set_parallel(void *function) { gomp_parallel = (parallel_fn)function; }
+#define MAX_WORKERS 255
+#define SPIN_NS 200000
 
 struct job {
     void (*task)(void *, int64_t);
     void *arg;
-    int64_t tasks, next;
+    int64_t tasks, next, places; /* places: workers that may still join */
 };
 
-static void work(void *p) {
-    struct job *job = p;
-    for (;;) {
-        int64_t task = __atomic_fetch_add(&job->next, 1, __ATOMIC_RELAXED);
-        if (task >= job->tasks) return;
-        job->task(job->arg, task);
+static struct {
+    pthread_mutex_t caller, sleep; /* caller: held for the length of a job */
+    pthread_cond_t wake;
+    struct job *job;
+    int64_t posted;                /* jobs so far */
+    int64_t inside;                /* workers that may be looking at `job` */
+    int64_t sleeping, workers;
+} pool = {.caller = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+#define GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
+#define SET(x, value) __atomic_store_n(&(x), value, __ATOMIC_SEQ_CST)
+#define ADD(x, value) __atomic_fetch_add(&(x), value, __ATOMIC_SEQ_CST)
+
+INLINE void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+static int64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static void take_tasks(struct job *job) {
+    for (int64_t task; (task = ADD(job->next, 1)) < job->tasks;) job->task(job->arg, task);
+}
+
+/* Wait until more than `seen` jobs have been posted. */
+static void await_job(int64_t seen) {
+    for (int64_t end = now_ns() + SPIN_NS; now_ns() < end;)
+        for (int i = 0; i < 32; i++) {
+            if (GET(pool.posted) != seen) return;
+            relax();
+        }
+    pthread_mutex_lock(&pool.sleep);
+    ADD(pool.sleeping, 1);
+    while (GET(pool.posted) == seen) pthread_cond_wait(&pool.wake, &pool.sleep);
+    ADD(pool.sleeping, -1);
+    pthread_mutex_unlock(&pool.sleep);
+}
+
+static void *worker(void *unused) {
+    for (int64_t seen = 0;;) {
+        await_job(seen);
+        ADD(pool.inside, 1); /* before looking at the job: its caller waits for those inside */
+        seen = GET(pool.posted);
+        struct job *job = GET(pool.job);
+        if (job && ADD(job->places, -1) > 0) take_tasks(job);
+        ADD(pool.inside, -1);
+    }
+    return unused;
+}
+
+/* A forked child has none of the threads. */
+static void after_fork(void) {
+    pthread_mutex_init(&pool.caller, NULL);
+    pthread_mutex_init(&pool.sleep, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pool.job = NULL;
+    pool.inside = pool.sleeping = pool.workers = 0;
+}
+
+static void hire(int64_t wanted) {
+    static int registered;
+    if (!registered) registered = pthread_atfork(NULL, NULL, after_fork) == 0;
+    while (pool.workers < wanted && pool.workers < MAX_WORKERS) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, NULL)) return; /* fewer will do */
+        pthread_detach(thread);
+        pool.workers++;
     }
 }
 
 static void run_tasks(void (*task)(void *, int64_t), void *arg, int64_t tasks, int64_t threads) {
-    struct job job = {task, arg, tasks, 0};
-    if (threads > 1 && tasks > 1 && gomp_parallel)
-        gomp_parallel(work, &job, (unsigned)threads, 0);
-    else
-        work(&job);
+    struct job job = {task, arg, tasks, 0, threads - 1};
+    if (threads < 2 || tasks < 2 || pthread_mutex_trylock(&pool.caller)) {
+        take_tasks(&job); /* alone: also when another thread has the workers */
+        return;
+    }
+    hire(threads - 1);
+    SET(pool.job, &job);
+    ADD(pool.posted, 1);
+    if (GET(pool.sleeping)) {
+        pthread_mutex_lock(&pool.sleep);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.sleep);
+    }
+    take_tasks(&job);
+    SET(pool.job, NULL);
+    for (int spins = 0; GET(pool.inside); spins++)
+        if (spins < 1000) relax();
+        else sched_yield();
+    pthread_mutex_unlock(&pool.caller);
 }
 
 /* ---- few rows of x: expand in registers ---- */
@@ -238,11 +326,10 @@ static void run_tasks(void (*task)(void *, int64_t), void *arg, int64_t tasks, i
 
 struct few {
     const struct packed *w;
-    const float *x;    /* [m, k], each column times its shift */
-    const float *sums; /* [m, runs]: Σ x of each run */
+    const float *x;    /* each column times its shift; a tile of M rows is [k, M] */
+    const float *sums; /* Σ x of each run; a tile is [runs, M] */
     void *out;
-    int64_t m, stride; /* of out's rows, in elements */
-    int64_t strips_per_task, runs;
+    int64_t m, strips_per_task, runs;
     int type;
 };
 
@@ -253,12 +340,12 @@ INLINE void put(void *out, int type, int64_t at, const float *values, int64_t co
         for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[at + i] = to_bf16(values[i]);
 }
 
-/* Rows first..first+M of x times vectors v0..v0+V of S strips, `strip` and `other`. S·M·V sums are
-   under way at a time: enough of them not to wait for each other, few enough for the registers. The
-   order within a sum is always the same. */
+/* Rows first..first+M of x times S strips, `strip` and `other`. S·M·NV sums are under way at a time:
+   enough of them not to wait for each other, few enough for the registers. The order within a sum is
+   always the same. */
 INLINE void few_tile(
-    const int bits, const int S, const int V, const int M, const struct few *s, int64_t strip,
-    int64_t other, int v0, int64_t first
+    const int bits, const int S, const int M, const struct few *s, int64_t strip, int64_t other,
+    int64_t first
 ) {
     const struct packed *w = s->w;
     const struct format f = formats[w->kind];
@@ -267,34 +354,37 @@ INLINE void few_tile(
     const uint8_t *block = w->data + strip * strip_bytes(f, k), *head = block;
     const int64_t apart = (other - strip) * strip_bytes(f, k);
     vf acc[2][TILE][NV], t[2][TILE][NV];
-    EACH(p, S) EACH(j, M) EACH(v, V)
-        acc[p][j][v] = w->bias ? load_f(w->bias + strips[p] * STRIP + (v0 + v) * W) : (vf){0};
+    EACH(p, S) EACH(j, M) EACH(v, NV)
+        acc[p][j][v] = w->bias ? load_f(w->bias + strips[p] * STRIP + v * W) : (vf){0};
     for (int64_t b = 0; b < k / COLS; b++, block += block_bytes(f)) {
         if (head_size && b % 8 == 0) head = block, block += head_size;
-        for (int run = 0; run < COLS / run_cols(bits); run++, sums++) {
-            EACH(p, S) EACH(j, M) EACH(v, V) t[p][j][v] = (vf){0};
-            for (int c = 0; c < run_cols(bits) / 4; c += 2, x += 8)
+        for (int run = 0; run < COLS / run_cols(bits); run++, sums += M) {
+            EACH(p, S) EACH(j, M) EACH(v, NV) t[p][j][v] = (vf){0};
+            for (int c = 0; c < run_cols(bits) / 4; c += 2)
                 EACH(odd, 2) {
                     vu q[2][NV];
-                    EACH(p, S) EACH(v, V) q[p][v] = quad(bits, block + p * apart, run * 4 + c, odd, v0 + v);
-                    EACH(i, 4) EACH(p, S) EACH(v, V) {
-                        vf value = scaled_code(bits, q[p][v], i);
-                        EACH(j, M) t[p][j][v] += value * x[j * k + 4 * odd + i];
+                    EACH(p, S) EACH(v, NV) q[p][v] = quad(bits, block + p * apart, run * 4 + c, odd, v);
+                    EACH(i, 4) {
+                        EACH(p, S) EACH(v, NV) {
+                            vf value = scaled_code(bits, q[p][v], i);
+                            EACH(j, M) t[p][j][v] += value * x[j];
+                        }
+                        x += M;
                     }
                 }
-            EACH(p, S) EACH(v, V) {
+            EACH(p, S) EACH(v, NV) {
                 const uint8_t *at = block + p * apart, *top = head + p * apart;
-                vf d = scale(f, at, top, run, v0 + v);
-                vf least = minimum(f, at, top, v0 + v) - d * (float)f.offset;
-                EACH(j, M) acc[p][j][v] += d * t[p][j][v] + least * sums[j * s->runs];
+                vf d = scale(f, at, top, run, v);
+                vf least = minimum(f, at, top, v) - d * (float)f.offset;
+                EACH(j, M) acc[p][j][v] += d * t[p][j][v] + least * sums[j];
             }
         }
     }
-    EACH(p, S) EACH(j, M) EACH(v, V) {
-        const int64_t row = strips[p] * STRIP + (v0 + v) * W, left = w->n - row;
+    EACH(p, S) EACH(j, M) EACH(v, NV) {
+        const int64_t row = strips[p] * STRIP + v * W, left = w->n - row;
         float lanes[W];
         store_f(lanes, acc[p][j][v]);
-        put(s->out, s->type, (first + j) * s->stride + row, lanes, left < 0 ? 0 : left < W ? left : W);
+        put(s->out, s->type, (first + j) * w->n + row, lanes, left < 0 ? 0 : left < W ? left : W);
     }
 }
 
@@ -304,28 +394,31 @@ INLINE void few_task(const int bits, const struct few *s, int64_t task) {
     for (; strip < last; strip += 2) {
         const int64_t other = strip + 1 < last ? strip + 1 : strip;
         int64_t j = 0;
-        for (; j + 1 < s->m; j += j + 3 < s->m ? 4 : 2)
-            for (int64_t at = strip; at <= other; at++) {
-                if (j + 3 >= s->m) few_tile(bits, 1, NV, 2, s, at, at, 0, j);
-                else for (int v = 0; v < NV; v++) few_tile(bits, 1, 1, 4, s, at, at, v, j);
-            }
-        if (j < s->m) few_tile(bits, 2, NV, 1, s, strip, other, 0, j);
+        for (; j + 3 < s->m; j += 4)
+            for (int64_t at = strip; at <= other; at++) few_tile(bits, 1, 4, s, at, at, j);
+        for (; j + 1 < s->m; j += 2)
+            for (int64_t at = strip; at <= other; at++) few_tile(bits, 1, 2, s, at, at, j);
+        if (j < s->m) few_tile(bits, 2, 1, s, strip, other, j);
     }
 }
 
-/* Shift the columns of x and sum its runs. */
-INLINE void prepare(const int bits, const void *x, int type, int64_t count, float *shifted, float *sums) {
+/* Lay rows of x out as tiles of 4, 2 and 1; shift their columns and sum their runs. */
+INLINE void prepare(const int bits, const void *x, int type, struct few *s, float *to, float *sums) {
     const int cols = run_cols(bits);
-    for (int64_t run = 0; run < count / cols; run++) {
-        float sum[4] = {0};
-        for (int c = 0; c < cols; c += 4)
-            EACH(i, 4) {
-                int64_t at = run * cols + c + i;
-                float value = type == F32 ? ((const float *)x)[at] : from_bf16(((const uint16_t *)x)[at]);
-                sum[i] += value;
-                shifted[at] = value * shift_of(bits, i);
+    const int64_t k = s->w->k;
+    for (int64_t first = 0, M; first < s->m; first += M) {
+        M = s->m - first >= 4 ? 4 : s->m - first >= 2 ? 2 : 1;
+        for (int64_t j = 0; j < M; j++)
+            for (int64_t run = 0; run < s->runs; run++) {
+                float sum[4] = {0};
+                for (int c = 0; c < cols; c += 4) EACH(i, 4) {
+                    int64_t col = run * cols + c + i, at = (first + j) * k + col;
+                    float value = type == F32 ? ((const float *)x)[at] : from_bf16(((const uint16_t *)x)[at]);
+                    sum[i] += value;
+                    to[first * k + col * M + j] = value * shift_of(bits, i);
+                }
+                sums[first * s->runs + run * M + j] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
             }
-        sums[run] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     }
 }
 
@@ -338,8 +431,7 @@ struct many {
     const struct packed *w;
     const float *x; /* [m, k] */
     float *out;
-    int64_t m, stride;
-    int64_t strips_per_task, row_tasks, panel;
+    int64_t m, strips_per_task, row_tasks, panel;
 };
 
 /* Blocks first..last of a strip → panel [columns, 16]: the same numbers, to the bit, that the file's
@@ -424,7 +516,7 @@ static void many_task(void *arg, int64_t task) {
                 const float *x[MR];
                 for (int i = 0; i < MR; i++) x[i] = s->x + (j + i < bottom ? j + i : bottom - 1) * k + from;
                 multiply(
-                    x, panel, cols, s->out + j * s->stride + row, s->stride,
+                    x, panel, cols, s->out + j * w->n + row, w->n,
                     bottom - j < MR ? bottom - j : MR, lanes, bias, from > 0
                 );
             }
@@ -551,15 +643,15 @@ static void pack_task(void *arg, int64_t strip) {
 
 #define BITS(bits) \
     static void few_##bits(void *s, int64_t task) { few_task(bits, s, task); } \
-    static void prepare_##bits(const void *x, int type, int64_t count, float *to, float *sums) { \
-        if (type == F32) prepare(bits, x, F32, count, to, sums); \
-        else prepare(bits, x, BF16, count, to, sums); \
+    static void prepare_##bits(const void *x, struct few *s, float *to, float *sums) { \
+        if (s->type == F32) prepare(bits, x, F32, s, to, sums); \
+        else prepare(bits, x, BF16, s, to, sums); \
     }
 BITS(4) BITS(5) BITS(6) BITS(8)
 
 static const struct {
     void (*few)(void *, int64_t);
-    void (*prepare)(const void *, int, int64_t, float *, float *);
+    void (*prepare)(const void *, struct few *, float *, float *);
 } by_bits[] = {
     [4] = {few_4, prepare_4}, [5] = {few_5, prepare_5}, [6] = {few_6, prepare_6}, [8] = {few_8, prepare_8},
 };
@@ -576,43 +668,48 @@ void pack_rows(int64_t kind, const uint8_t *source, uint8_t *out, int64_t n, int
     run_tasks(pack_task, &s, (n + STRIP - 1) / STRIP, threads);
 }
 
-/* x [m, k] in float32 or bfloat16 → out, rows of n in the same type, `stride` elements apart.
-   Returns 0, or -1 if there is no memory. For few rows. */
+/* x [m, k] in float32 or bfloat16 → out [m, n] in the same type. Returns 0, or -1 if there is no
+   memory. For few rows. */
 int matmul_few(
-    const struct packed *w, const void *x, void *out, int64_t m, int64_t stride, int64_t type, int64_t threads
+    const struct packed *w, const void *x, void *out, int64_t m, int64_t type, int64_t threads
 ) {
+    if (m == 0) return 0;
     const int bits = formats[w->kind].bits;
     const int64_t runs = w->k / run_cols(bits), strips = num_strips(w);
     float *shifted = malloc((size_t)(m * (w->k + runs)) * 4);
     if (!shifted) return -1;
-    struct few s = {w, shifted, shifted + m * w->k, out, m, stride, strips / (threads * 8), runs, (int)type};
-    if (s.strips_per_task < 1) s.strips_per_task = 1;
-    by_bits[bits].prepare(x, (int)type, m * w->k, shifted, shifted + m * w->k);
-    run_tasks(by_bits[bits].few, &s, (strips + s.strips_per_task - 1) / s.strips_per_task, threads);
+    int64_t each = strips / (threads * 8) / 2 * 2; /* strips go in pairs */
+    if (each < 2) each = 2;
+    struct few s = {w, shifted, shifted + m * w->k, out, m, each, runs, (int)type};
+    by_bits[bits].prepare(x, &s, shifted, shifted + m * w->k);
+    run_tasks(by_bits[bits].few, &s, (strips + each - 1) / each, threads);
     free(shifted);
     return 0;
 }
 
 /* The same for many rows, in float32. */
-int matmul_many(
-    const struct packed *w, const float *x, float *out, int64_t m, int64_t stride, int64_t threads
+void matmul_many(
+    const struct packed *w, const float *x, float *out, int64_t m, int64_t threads
 ) {
     const int64_t strips = num_strips(w), row_tasks = (m + ROWS - 1) / ROWS;
     const int64_t panels = (w->k + PANEL - 1) / PANEL;
     int64_t each = strips * row_tasks / (threads * 8);
     each = each < 1 ? 1 : each > 8 ? 8 : each;
-    struct many s = {w, x, out, m, stride, each, row_tasks, (w->k / COLS + panels - 1) / panels * COLS};
+    struct many s = {w, x, out, m, each, row_tasks, (w->k / COLS + panels - 1) / panels * COLS};
     run_tasks(many_task, &s, (strips + each - 1) / each * row_tasks, threads);
-    return 0;
 }
 
-/* Rows ids[0..count] → out [count, k]; without ids: rows first.. , first a multiple of 16. */
-void expand_rows(
+/* Rows ids[0..count] → out [count, k] in float32 or bfloat16; without ids: rows first, first + 1, ...,
+   where first is a multiple of 16. Returns 0, or -1 if an id is out of range. */
+int expand_rows(
     const struct packed *w, const int64_t *ids, void *out, int64_t first, int64_t count, int64_t type,
     int64_t threads
 ) {
+    for (int64_t i = 0; ids && i < count; i++)
+        if (ids[i] < 0 || ids[i] >= w->n) return -1;
     struct expand s = {w, ids, out, first, count, type};
     run_tasks(expand_task, &s, ids ? count : (count + STRIP - 1) / STRIP, threads);
+    return 0;
 }
 
 /* What it was compiled for. */
