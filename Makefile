@@ -20,7 +20,7 @@ check: env
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/lint-imports --no-cache --no-logo
 
 format: env
 	@$(BIN)/ruff format .

@@ -2,8 +2,8 @@
 
     python bench/soak.py [--requests 200] [--concurrency 32] [--json FILE] [-- serve flags]
 
-Starts `pellucid serve` on a free port and sends two rounds of requests: one to warm up, one that
-counts. Each request is one of
+Starts `pellucid serve` on a free port and sends the same requests twice: one round to warm up, one
+that counts. Each request is one of
 
     plain      a chat, answered whole         stream     a completion, streamed to its end
     leaves     a stream left in the middle    impatient  a client timeout, usually too short
@@ -60,10 +60,9 @@ class Bad(Exception):
 class Client:
     """One round's worth of badly behaved clients."""
 
-    def __init__(self, url: str, context_length: int, rng: random.Random, max_tokens: int) -> None:
+    def __init__(self, url: str, context_length: int, max_tokens: int) -> None:
         self.http = httpx.AsyncClient(base_url=url, timeout=600, limits=httpx.Limits())
         self.context_length = context_length
-        self.rng = rng
         self.max_tokens = max_tokens
 
     async def send(self, kind: str, seed: int) -> Sample:
@@ -180,21 +179,25 @@ def check_error(response: httpx.Response, status: int, code: str) -> None:
         raise Bad(f"not a proper error: {error}")
 
 
-async def run_round(client: Client, num_requests: int, concurrency: int) -> list[Sample]:
-    """All requests of a round, `concurrency` at a time."""
-    rng = client.rng
-    # At least one of each kind, however small the round.
-    kinds = list(KINDS) + rng.choices(list(KINDS), list(KINDS.values()), k=num_requests)
-    kinds = kinds[:num_requests]
+def requests(rng: random.Random, num_requests: int) -> list[tuple[str, int]]:
+    """Kinds in random order, at least one of each, and a seed for each request."""
+    kinds = list(KINDS)
+    kinds += rng.choices(kinds, list(KINDS.values()), k=max(0, num_requests - len(kinds)))
     rng.shuffle(kinds)
-    seeds = [rng.getrandbits(32) for _ in kinds]
+    return [(kind, rng.getrandbits(32)) for kind in kinds[:num_requests]]
+
+
+async def run_round(
+    client: Client, load: Sequence[tuple[str, int]], concurrency: int
+) -> list[Sample]:
+    """All requests of a round, `concurrency` at a time."""
     gate = asyncio.Semaphore(concurrency)
 
     async def one(kind: str, seed: int) -> Sample:
         async with gate:
             return await client.send(kind, seed)
 
-    return list(await asyncio.gather(*map(one, kinds, seeds)))
+    return list(await asyncio.gather(*(one(kind, seed) for kind, seed in load)))
 
 
 async def settle(client: Client) -> dict[str, Any]:
@@ -218,16 +221,16 @@ async def soak(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Two rounds against the server at `url`; the figures of the second."""
-    rng = random.Random(seed)
     async with httpx.AsyncClient(base_url=url) as http:
         models = (await http.get("/v1/models")).json()["data"]
-    client = Client(url, models[0]["max_model_len"], rng, max_tokens)
+    client = Client(url, models[0]["max_model_len"], max_tokens)
+    load = requests(random.Random(seed), num_requests)
     async with client.http:
-        warmup = await run_round(client, num_requests, concurrency)
+        warmup = await run_round(client, load, concurrency)
         await settle(client)
         before = [process.memory_info().rss for process in processes]
         began = time.perf_counter()
-        samples = await run_round(client, num_requests, concurrency)
+        samples = await run_round(client, load, concurrency)
         seconds = time.perf_counter() - began
         health = await settle(client)
         after = [process.memory_info().rss for process in processes]

@@ -29,7 +29,7 @@ PROMPTS = [
     "To be, or not to be:",
 ]
 COMPANY = [f"Tell me {n} things about the number {n * 7}." for n in range(8)]
-NUM_TOKENS = 16
+NUM_TOKENS = 12
 GREEDY = SamplingParams(temperature=0, max_tokens=NUM_TOKENS, ignore_eos=True)
 EXACT = [f for f in FEATURES if f.exactness in ("bit", "token")]
 ALL_OFF: dict[str, Any] = {f.key: f.off for f in EXACT}
@@ -72,8 +72,8 @@ def test_a_switch_does_not_change_the_tokens(
 def test_each_switch_alone_on_top_of_everything_off(
     setting: dict[str, Any], baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    got, _ = answers(smollm2_path, PROMPTS[:3], **{**ALL_OFF, **setting})
-    assert got == baseline[:3]
+    got, _ = answers(smollm2_path, PROMPTS[:2], **{**ALL_OFF, **setting})
+    assert got == baseline[:2]
 
 
 def test_fifteen_others_in_the_batch(baseline: list[list[int]], smollm2_path: Path) -> None:

@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 
 from pellucid.cli import main
 from pellucid.features import FEATURES
+from pellucid.model.hub import ALIASES
 
 DUMMY = ["--load-format", "dummy", "--device", "cpu", "--num-blocks", "64"]
 
@@ -121,6 +124,47 @@ def test_a_prompt_that_is_too_long_is_refused(
     path.write_text(json.dumps({"prompt_token_ids": [5] * 200}))
     argv = ["generate", "--prompts-file", str(path), "--model", str(tiny_folder)]
     assert "the prompt has 200 tokens" in refused(capsys, *argv, *DUMMY)
+
+
+def test_bad_checkpoints_are_refused_by_name(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((tiny_folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(
+        json.dumps(config | {"architectures": ["MambaForCausalLM"]})
+    )
+    line = refused(capsys, "generate", "x", "--model", str(tmp_path), *DUMMY)
+    assert "MambaForCausalLM" in line
+    assert "LlamaForCausalLM" in line, "names the architectures that it knows"
+
+    truncated = tmp_path / "cut.gguf"
+    writer = gguf.GGUFWriter(truncated, "llama")
+    writer.add_tensor("token_embd.weight", np.zeros((8, 32), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    line = refused(capsys, "generate", "x", "--model", str(truncated))
+    assert str(truncated) in line
+
+    pickled = tmp_path / "model.bin"
+    pickled.write_bytes(b"\x80\x04")
+    assert "safetensors" in refused(capsys, "generate", "x", "--model", str(pickled))
+
+
+def test_a_cached_model_with_a_wrong_hash_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path))
+    default = ALIASES["smollm2"]
+    path = tmp_path / "models" / "smollm2" / default.file
+    path.parent.mkdir(parents=True)
+    with path.open("wb") as file:
+        file.truncate(default.size)
+    line = refused(capsys, "generate", "x")
+    assert default.sha256 in line
+    assert str(path) in line
 
 
 class FakePieces:

@@ -96,12 +96,14 @@ class Layer:
         spec = self.spec
         heads, kv_heads = spec.num_heads, spec.num_kv_heads
         qkv = self.qkv(h).view(len(h), -1, spec.head_dim)
+        v = qkv[:, heads + kv_heads :]
         if self.q_norm is None or self.k_norm is None:
             qk = rotate(qkv[:, : heads + kv_heads], *rotation)
-            return qk[:, :heads], qk[:, heads:], qkv[:, heads + kv_heads :]
-        q, k, v = qkv.split((heads, kv_heads, kv_heads), dim=1)
+            return qk[:, :heads], qk[:, heads:], v
+        q, k = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
         q = rotate(rms_norm(q, self.q_norm, spec.norm_eps), *rotation)
-        return q, rotate(rms_norm(k, self.k_norm, spec.norm_eps), *rotation), v
+        k = rotate(rms_norm(k, self.k_norm, spec.norm_eps), *rotation)
+        return q, k, v
 
 
 def _add(

@@ -91,21 +91,22 @@ class Channel:
             commands += [decode_command(body) for body in self._unframer.feed(data)]
 
 
-def serve_engine(engine: EngineLike, channel: Channel) -> None:
+def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int) -> None:
     """Step while there is work, obey between steps; raises `Hangup` when nobody listens."""
     while True:
         for command in channel.receive(wait=not engine.has_work):
-            obey(engine, channel, command)
+            obey(engine, channel, command, max_waiting)
         if engine.has_work:
             outputs = engine.step()
             if outputs:
                 channel.send(Outputs(outputs))
 
 
-def obey(engine: EngineLike, channel: Channel, command: Command) -> None:
+def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: int) -> None:
     match command:
         case Add(request):
             try:
+                check_load(engine, request, max_waiting)
                 engine.add(request)
             except InputError as error:
                 channel.send(Refused(request.id, str(error), error.param, error.code))
@@ -119,6 +120,17 @@ def obey(engine: EngineLike, channel: Channel, command: Command) -> None:
             raise RuntimeError("the engine was started twice")
 
 
+def check_load(engine: EngineLike, request: Request, max_waiting: int) -> None:
+    """Refuse what would wait too long: a queue without end helps nobody."""
+    num_waiting = engine.stats().num_waiting
+    if num_waiting + request.params.n > max_waiting:
+        raise InputError(
+            f"{num_waiting} answers are waiting already, and at most {max_waiting} may: try again "
+            "later",
+            code="overloaded",
+        )
+
+
 def run(make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket) -> int:
     """Load, serve, and on failure say why; the process's exit code."""
     channel = Channel(sock)
@@ -128,7 +140,7 @@ def run(make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket) 
             raise RuntimeError(f"expected Start, not {type(first).__name__}")
         engine = make_engine(first.config)
         channel.send(Ready(engine.info))
-        serve_engine(engine, channel)
+        serve_engine(engine, channel, first.config.max_waiting)
     except Hangup:
         return 0
     except Exception as error:

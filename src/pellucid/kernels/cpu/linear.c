@@ -376,7 +376,10 @@ INLINE void few_tile(
                 const uint8_t *at = block + p * apart, *top = head + p * apart;
                 vf d = scale(f, at, top, run, v);
                 vf least = minimum(f, at, top, v) - d * (float)f.offset;
-                EACH(j, M) acc[p][j][v] += d * t[p][j][v] + least * sums[j];
+                EACH(j, M) {
+                    acc[p][j][v] += d * t[p][j][v]; /* two steps: one sum could be fused in two ways */
+                    acc[p][j][v] += least * sums[j];
+                }
             }
         }
     }

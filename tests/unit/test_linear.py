@@ -1,0 +1,216 @@
+"""Linear layers and embeddings: the methods agree, and share, refuse and fall back as they say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pellucid.errors import InputError
+from pellucid.kernels import status
+from pellucid.quant.blocks import BLOCKS
+from pellucid.quant.dense import DenseLinear
+from pellucid.quant.linear import (
+    Stacked,
+    can_pack,
+    choose_method,
+    make_embedding,
+    make_linear,
+)
+from pellucid.quant.packed import PackedEmbedding, PackedLinear
+from pellucid.quant.tensor import WeightTensor
+
+CPU = torch.device("cpu")
+PACKED = pytest.param("packed", marks=pytest.mark.skipif(not status().ready, reason=status().line))
+METHODS = ["dense", PACKED]
+needs_kernels = PACKED.marks[0]
+
+
+def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> WeightTensor:
+    """Random numbers, or random blocks whose numbers are of an ordinary size."""
+    make = torch.Generator().manual_seed(seed)
+    if kind not in BLOCKS:
+        dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind]
+        return WeightTensor(
+            name, kind, (n, k), torch.randn(n, k, generator=make).mul(0.1).to(dtype)
+        )
+    form = BLOCKS[kind]
+    data = torch.randint(
+        0, 256, (n, k // form.size, form.nbytes), dtype=torch.uint8, generator=make
+    )
+    factors = {"Q4_0": [0], "Q5_0": [0], "Q8_0": [0], "Q6_K": [208]}
+    for at in factors.get(kind, [0, 2]):
+        data[..., at : at + 2] = torch.tensor([0.005]).half().view(torch.uint8)
+    return WeightTensor(name, kind, (n, k), data.view(n, -1))
+
+
+def linear(parts: list[WeightTensor], bias=None, dtype=torch.float32, method="packed"):
+    return make_linear(parts, bias, dtype=dtype, device=CPU, method=method)
+
+
+def want(parts: list[WeightTensor], x: torch.Tensor, bias=None) -> torch.Tensor:
+    out = x.double() @ torch.cat([part.dense(torch.float64) for part in parts]).T
+    return out if bias is None else out + bias.double()
+
+
+def assert_close(got: torch.Tensor, expected: torch.Tensor, dtype=torch.float32) -> None:
+    scale = expected.abs().mean().item()
+    tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}[dtype]
+    torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*BLOCKS, "F32", "BF16", "F16"]), st.integers(1, 40)),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(0, 30),
+    st.booleans(),
+)
+def test_any_parts(method: str, kinds: list[tuple[str, int]], m: int, biased: bool) -> None:
+    parts = [weight(kind, n, 256, seed) for seed, (kind, n) in enumerate(kinds)]
+    bias = torch.randn(sum(n for _, n in kinds)) if biased else None
+    x = torch.randn(m, 256)
+    layer = linear(parts, bias, method=method)
+    got = layer(x)
+    assert got.shape == (m, sum(n for _, n in kinds)) and got.dtype == x.dtype
+    if m:
+        assert_close(got, want(parts, x, bias))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("m", [1, 5, 40])
+def test_half_precision_activations(dtype: torch.dtype, method: str, m: int) -> None:
+    parts = [weight("Q4_1", 40, 64), weight("Q8_0", 24, 64)]
+    bias = torch.randn(64)
+    x = torch.randn(m, 64).to(dtype)
+    got = linear(parts, bias, dtype, method)(x)
+    assert got.dtype == dtype
+    assert_close(got, want(parts, x, bias), dtype)
+
+
+@needs_kernels
+def test_expanding_for_bfloat16_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of processors that have them, on any: in slices that do not divide the rows."""
+    from pellucid.quant import packed
+
+    monkeypatch.setattr(packed, "SLICE", 16 * 64)
+    part, bias = weight("Q5_1", 40, 64), torch.randn(40)
+    layer = linear([part], bias, torch.bfloat16)
+    layer.use_bf16_units = True
+    x = torch.randn(packed.MIN_BF16_ROWS, 64).bfloat16()
+    assert_close(layer(x), want([part], x, bias), torch.bfloat16)
+    assert torch.equal(layer(x), layer.expand_and_multiply(x))
+
+
+@needs_kernels
+def test_parts_of_one_kind_are_one_matrix() -> None:
+    same = [weight("Q4_1", n, 64) for n in (40, 8, 8)]
+    assert isinstance(linear(same), PackedLinear)
+    mixed = linear([weight("Q4_1", 16, 64), weight("Q4_1", 8, 64), weight("Q8_0", 8, 64)])
+    assert isinstance(mixed, Stacked)
+    assert [type(piece) for piece in mixed.pieces] == [PackedLinear, PackedLinear]
+    assert isinstance(linear(same, method="dense"), DenseLinear)
+
+
+@needs_kernels
+def test_packed_leaves_plain_numbers_to_dense() -> None:
+    assert not can_pack("BF16") and not can_pack("F32") and can_pack("Q6_K")
+    layer = linear([weight("Q4_1", 16, 64), weight("F32", 16, 64)])
+    assert isinstance(layer, Stacked)
+    assert [type(piece) for piece in layer.pieces] == [PackedLinear, DenseLinear]
+
+
+def test_bytes_read_by_a_call() -> None:
+    part = weight("Q8_0", 32, 64)
+    assert linear([part], method="dense").nbytes == 32 * 64 * 4
+    if status().ready:
+        assert linear([part]).nbytes == part.nbytes
+        assert linear([part, weight("F32", 4, 64)]).nbytes == part.nbytes + 4 * 64 * 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "F32", "BF16"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_embedding(method: str, kind: str, dtype: torch.dtype) -> None:
+    table = weight(kind, 37, 256)
+    embed = make_embedding(table, dtype=dtype, device=CPU, method=method)
+    ids = torch.tensor([3, 36, 0, 3])
+    assert torch.equal(embed(ids), table.dense(torch.float32)[ids].to(dtype))
+    with pytest.raises(IndexError):
+        embed(torch.tensor([37]))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tied_head_shares_the_embeddings_memory(method: str) -> None:
+    table = weight("Q8_0", 64, 64)
+    again = WeightTensor("head", table.kind, table.shape, table.data.view(64, -1))  # same memory
+    embed = make_embedding(table, dtype=torch.float32, device=CPU, method=method)
+    head = linear([again], method=method)
+    if isinstance(embed, PackedEmbedding):
+        assert isinstance(head, PackedLinear)
+        assert head.matrix.data.data_ptr() == embed.matrix.data.data_ptr()
+    else:
+        assert isinstance(head, DenseLinear)
+        assert head.weight.data_ptr() == embed.weight.data_ptr()
+    x = torch.randn(3, 64)
+    assert_close(head(x), want([table], x))
+    other = linear([weight("Q8_0", 64, 64, seed=1)], method=method)
+    assert not torch.equal(other(x), head(x))
+
+
+@needs_kernels
+def test_a_table_is_forgotten_with_its_embedding() -> None:
+    from pellucid.quant.linear import _embeddings
+
+    before = len(_embeddings)
+    embed = make_embedding(weight("Q8_0", 64, 64), dtype=torch.float32, device=CPU, method="packed")
+    assert len(_embeddings) == before + 1
+    del embed
+    assert len(_embeddings) == before
+
+
+class Source(dict):
+    def names(self):
+        return self.keys()
+
+
+BLOCKED = Source({"embed": weight("F32", 4, 32), "layers.0.q": weight("Q4_1", 4, 32)})
+PLAIN = Source({"embed": weight("Q8_0", 4, 32), "layers.0.q": weight("BF16", 4, 32)})
+
+
+def test_choice_of_method() -> None:
+    assert choose_method("dense", CPU, BLOCKED) == "dense"
+    assert choose_method("auto", CPU, PLAIN) == "dense"
+    assert choose_method("auto", torch.device("cuda"), BLOCKED) == "dense"
+    if status().ready:
+        assert choose_method("auto", CPU, BLOCKED) == "packed"
+        assert choose_method("packed", CPU, BLOCKED) == "packed"
+    with pytest.raises(InputError, match=r"not stored in .* blocks; or use weights dense"):
+        choose_method("packed", CPU, PLAIN)
+    with pytest.raises(InputError, match="the device is cuda"):
+        choose_method("packed", torch.device("cuda"), BLOCKED)
+
+
+def test_refuses_what_does_not_fit() -> None:
+    with pytest.raises(InputError, match="works on the CPU only, not on cuda"):
+        make_linear(
+            [weight("Q4_1", 4, 32)],
+            None,
+            dtype=torch.float32,
+            device=torch.device("cuda"),
+            method="packed",
+        )
+    with pytest.raises(ValueError, match="share an input"):
+        linear([weight("F32", 4, 32), weight("F32", 4, 64)], method="dense")
+    with pytest.raises(ValueError, match="share an input"):
+        linear([], method="dense")
+    with pytest.raises(ValueError, match="bias"):
+        linear([weight("F32", 4, 32)], torch.zeros(5), method="dense")
+    with pytest.raises(ValueError, match="unknown linear method"):
+        linear([weight("F32", 4, 32)], method="sparse")
