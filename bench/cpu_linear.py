@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import environment as env
 import torch
 
+import environment as env
 from pellucid.kernels import status
 from pellucid.quant.blocks import BLOCKS
 from pellucid.quant.linear import Linear, make_linear
@@ -142,7 +142,8 @@ def prompt(kind: str, repeats: int) -> dict[str, Any]:
     """512 tokens through each matrix, packed and dense in turns."""
     result = {}
     print(
-        f"\n{PROMPT} tokens {'packed GFLOP/s':>14} {'dense':>7} {'ratio of bests':>15} {'medians':>8}"
+        f"\n{PROMPT} tokens {'packed GFLOP/s':>14} {'dense':>7} "
+        f"{'ratio of bests':>15} {'medians':>8}"
     )
     for name, (n, k) in SHAPES.items():
         x = torch.randn(PROMPT, k)

@@ -11,8 +11,7 @@ from pellucid.errors import InputError
 from pellucid.explore.bench import Workload, measure, table
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("bench", help="measure speed beside the machine's limit")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
     _add(kinds, "latency", "one request at a time", num_prompts=1, prompt_len=128, output_len=128)
     _add(kinds, "throughput", "many requests at once", num_prompts=16, prompt_len=64, output_len=64)
@@ -33,7 +32,6 @@ def _add(
         parser.add_argument(flag, type=int, default=default, help=f"{text} (default: {default})")
     parser.add_argument("--json", metavar="FILE", help="environment, samples, medians; - is stdout")
     add_config_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

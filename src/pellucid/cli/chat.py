@@ -12,7 +12,6 @@ import sys
 import time
 
 from pellucid.cli.common import (
-    Verbs,
     add_config_flags,
     add_sampling_flags,
     config_from,
@@ -23,12 +22,10 @@ from pellucid.llm import LLM
 from pellucid.request import SamplingParams
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("chat", help="talk to the model in the terminal")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system message of the conversation")
     add_sampling_flags(parser)
     add_config_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from pellucid import kernels
-from pellucid.cli.common import Verbs, write_json
+from pellucid.cli.common import write_json
 from pellucid.config import EngineConfig
 from pellucid.explore.hardware import cpu_name, environment
 from pellucid.model.hub import ALIASES, cache_folder
@@ -22,10 +22,8 @@ GIB = 2**30
 DEFAULT = EngineConfig().model
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("doctor", help="what this machine has and what will be used")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="as JSON; - is stdout")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import argparse
 import textwrap
 
-from pellucid.cli.common import Verbs, write_json
+from pellucid.cli.common import write_json
 from pellucid.features import FEATURES, markdown_table
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("features", help="every optimization: its switch, home and effect")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the README's table")
     form.add_argument("--json", metavar="FILE", help="as JSON; - is stdout")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 from pellucid.cli.common import (
-    Verbs,
     add_config_flags,
     add_sampling_flags,
     config_from,
@@ -19,8 +18,7 @@ from pellucid.llm import LLM, Prompt
 from pellucid.request import to_builtins
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("generate", help="complete prompts")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompts", nargs="*", metavar="PROMPT", help="text to complete")
     parser.add_argument(
         "--prompts-file",
@@ -32,7 +30,6 @@ def add_parser(verbs: Verbs) -> None:
     )
     add_sampling_flags(parser)
     add_config_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

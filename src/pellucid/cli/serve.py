@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 
-from pellucid.cli.common import Verbs, add_config_flags, config_from
+from pellucid.cli.common import add_config_flags, config_from
 from pellucid.errors import InputError
 
 KEYS_VARIABLE = "PELLUCID_API_KEYS"
 
 
-def add_parser(verbs: Verbs) -> None:
-    parser = verbs.add_parser("serve", help="answer over HTTP in OpenAI's API")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument(
         "--host",
@@ -46,7 +45,6 @@ def add_parser(verbs: Verbs) -> None:
         help="largest request body (default: %(default)s)",
     )
     add_config_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -103,7 +103,9 @@ def by_lane(parts: list[Tensor]) -> Tensor:
 
 def pack_codes(bits: int, codes: Tensor) -> Tensor:
     """codes [strips, 16, blocks, 32] → words of 16 lanes, uint8 [strips, blocks, 64 · bits]."""
-    quads = codes.transpose(1, 2).unflatten(-1, (8, 4))  # [strips, blocks, lane, quad, byte]
+    quads: Tensor = codes.transpose(1, 2).unflatten(
+        -1, (8, 4)
+    )  # [strips, blocks, lane, quad, byte]
     if bits == 8:
         words = quads
     else:
@@ -129,14 +131,15 @@ def expand(kind: str, packed: Tensor, n: int, k: int) -> Tensor:
     body = body.reshape(strips, k // 32, -1)
     codes = unpack_codes(form.bits, body[..., :size]).float() - form.offset
     scale, least = unpack_scales(form, body[..., size:], heads)  # [strips, blocks, lane, runs]
-    runs = codes.unflatten(-1, (scale.shape[-1], -1))
+    runs: Tensor = codes.unflatten(-1, (scale.shape[-1], -1))
     values = (runs * scale.unsqueeze(-1) + least.unsqueeze(-1)).flatten(-2)
     return values.transpose(1, 2).reshape(strips * STRIP, k)[:n]
 
 
 def unpack_codes(bits: int, words: Tensor) -> Tensor:
     """The inverse of `pack_codes`, [strips, blocks, lane, 32]; 8-bit codes are signed."""
-    bytes_ = words.unflatten(-1, (bits, STRIP, 4)).transpose(2, 3).int()  # [..., lane, word, byte]
+    # [strips, blocks, lane, word, byte]
+    bytes_: Tensor = words.unflatten(-1, (bits, STRIP, 4)).transpose(2, 3).int()
     if bits == 8:
         return bytes_.to(torch.int8).int().flatten(-2)
     low = torch.stack((bytes_[..., :4, :] & 15, bytes_[..., :4, :] >> 4), dim=-2).flatten(-3, -2)

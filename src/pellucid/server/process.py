@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import sys
@@ -18,10 +17,6 @@ from collections.abc import Sequence
 from pellucid.server.link import EngineLink
 
 WORKER = (sys.executable, "-m", "pellucid.server.worker")
-# Threads of a parallel loop wait for each other by spinning, by default for milliseconds. Here they
-# share the cores with the HTTP process and the clients, and whoever spins keeps the one waited for
-# off its core: with other programs running, a token took ten times as long and more.
-SHORT_SPIN = {"GOMP_SPINCOUNT": "1000"}
 STOP_S = 3.0
 EXPLAIN_S = 2.0
 TAIL_BYTES = 4096
@@ -54,7 +49,6 @@ class EngineProcess:
                 stderr=asyncio.subprocess.PIPE,
                 # Ctrl-C is for the server alone, which then tells the engine.
                 start_new_session=True,
-                env=SHORT_SPIN | os.environ,
             )
         self = cls(process)
         self.link = await EngineLink.open(ours, self._explain)

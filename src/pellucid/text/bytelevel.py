@@ -120,7 +120,8 @@ class ByteLevelMerger:
         )
 
     def encode(self, text: str) -> list[int]:
-        return self._library.encode(text, add_special_tokens=False).ids
+        # The batch form lets go of the interpreter lock, and does not track offsets.
+        return self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def _pair(rule: str) -> tuple[str, str]:

@@ -113,7 +113,8 @@ class Encoder:
     def __call__(self, text: str, parse_special: bool) -> list[int]:
         with self._lock:
             self._library.encode_special_tokens = not parse_special
-            return self._library.encode(text, add_special_tokens=False).ids
+            # The batch form lets go of the interpreter lock, and does not track offsets.
+            return self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
 def template_frame(library: Library) -> tuple[tuple[int, ...], tuple[int, ...]]:

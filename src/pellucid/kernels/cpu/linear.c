@@ -322,7 +322,8 @@ static void run_tasks(void (*task)(void *, int64_t), void *arg, int64_t tasks, i
 
 /* ---- few rows of x: expand in registers ---- */
 
-#define TILE 4 /* rows of x that share an expansion, at most */
+#define TILE 4     /* rows of x that share an expansion, at most */
+#define AHEAD 1024 /* bytes to prefetch ahead: the hardware's own stops at each page */
 
 struct few {
     const struct packed *w;
@@ -358,6 +359,8 @@ INLINE void few_tile(
         acc[p][j][v] = w->bias ? load_f(w->bias + strips[p] * STRIP + v * W) : (vf){0};
     for (int64_t b = 0; b < k / COLS; b++, block += block_bytes(f)) {
         if (head_size && b % 8 == 0) head = block, block += head_size;
+        EACH(p, S) for (int line = 0; line < 64 * bits; line += 64)
+            __builtin_prefetch(block + p * apart + AHEAD + line);
         for (int run = 0; run < COLS / run_cols(bits); run++, sums += M) {
             EACH(p, S) EACH(j, M) EACH(v, NV) t[p][j][v] = (vf){0};
             for (int c = 0; c < run_cols(bits) / 4; c += 2)

@@ -21,7 +21,7 @@ KINDS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
-MAX_FEW = 12
+MAX_FEW = 16
 """Rows of x up to which weights are expanded in registers; measured by bench/cpu_linear.py."""
 
 _P, _I = ctypes.c_void_p, ctypes.c_int64
@@ -131,7 +131,7 @@ class PackedMatrix:
         if rows > MAX_FEW and number:
             return self.matmul(x.float()).to(x.dtype)
         x = x.contiguous()
-        out = torch.empty((rows, self.n), dtype=x.dtype)
+        out = x.new_empty((rows, self.n))
         threads = torch.get_num_threads()
         if rows > MAX_FEW:
             self._many(self._address, x.data_ptr(), out.data_ptr(), rows, threads)
