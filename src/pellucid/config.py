@@ -58,7 +58,16 @@ class EngineConfig:
     )
 
     kv_cache: str = option("on", "keep keys and values; off recomputes the prefix", ("on", "off"))
-    attention: str = option("sdpa", "attention implementation", ("sdpa", "naive"))
+    attention: str = option(
+        "auto",
+        "attention implementation; auto takes flash where its kernels run, else sdpa",
+        ("auto", "flash", "sdpa", "naive"),
+    )
+    fused_kernels: str = option(
+        "auto",
+        "norm, rotation and KV write, and gated activation in one call each; auto where possible",
+        ("auto", "on", "off"),
+    )
     batching: str = option(
         "continuous",
         "when a request may join: at any step, when the running batch has ended (dynamic), or "

@@ -13,6 +13,7 @@ from pellucid.cache.blocks import BlockPool
 from pellucid.cache.pool import KVPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.kernels import make_ops
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.model.decoder import Decoder, Loader
 from pellucid.model.spec import ModelSpec
@@ -42,7 +43,14 @@ class Engine:
         weights = checkpoint.weights(machine.dtype, machine.device)
         method = choose_method(config.weights, machine.device, weights)
         context_length = fit_context(config.context_length, spec)
-        load = Loader(spec, weights, dtype=machine.dtype, device=machine.device, method=method)
+        load = Loader(
+            spec,
+            weights,
+            dtype=machine.dtype,
+            device=machine.device,
+            method=method,
+            ops=make_ops(config.fused_kernels, machine.device, machine.dtype),
+        )
         model = Decoder(spec, load, context_length)
         memory = plan_memory(config, spec, machine, context_length)
 
@@ -67,7 +75,7 @@ class Engine:
         self.runner = Runner(
             model,
             cache,
-            make_attention(config.attention),
+            make_attention(config.attention, machine.device, machine.dtype),
             Sampler(spec.eos_token_ids),
             machine.device,
             self.clock,

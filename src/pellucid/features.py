@@ -56,16 +56,17 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="attention",
-        choices=("sdpa", "naive"),
-        default="sdpa",
+        choices=("flash", "sdpa", "naive"),
+        default="auto",
         off="naive",
         exactness="token",
         live=False,
         conflicts=(),
-        home="attention/",
+        home="attention/flash.py",
         about=(
             "Compute attention in tiles with a running softmax instead of writing the n×n score "
-            "matrix to memory. Off is the formula as it stands in the textbook."
+            "matrix to memory: by our kernel that reads the pages in place (flash) or torch's "
+            "(sdpa). Off is the formula as it stands in the textbook."
         ),
         paper="Dao et al. 2022, arXiv:2205.14135",
     ),
@@ -99,6 +100,21 @@ FEATURES: tuple[Feature, ...] = (
             "running do not wait for it. Off computes every prompt in one step."
         ),
         paper="Agrawal et al. 2023 (Sarathi), arXiv:2308.16369",
+    ),
+    Feature(
+        key="fused_kernels",
+        choices=("on", "off"),
+        default="auto",
+        off="off",
+        exactness="token",
+        live=False,
+        conflicts=(),
+        home="kernels/ops.py",
+        about=(
+            "Do each small step between the matrices (add + norm; norm, rotation and KV write; "
+            "activation · up) in one call instead of five to ten tensor operations."
+        ),
+        paper="Dao et al. 2022, arXiv:2205.14135, section 3.1",
     ),
     Feature(
         key="weights",

@@ -101,7 +101,7 @@ def test_key_depends_on_everything(fresh: Path, monkeypatch: pytest.MonkeyPatch)
     keys.add(build.cache_key([str(one)], ["-O2"]))
     source = fresh / "linear.c"
     source.write_text("int x;")
-    monkeypatch.setattr(build, "SOURCE", source)
+    monkeypatch.setattr(build, "SOURCES", [source])
     keys.add(build.cache_key([str(one)], ["-O2"]))
     assert len(keys) == 6
 

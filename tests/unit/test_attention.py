@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from pellucid.attention import AttentionRow, AttentionShape, make_attention
-from pellucid.runner.inputs import block_index
+from pellucid.attention.paged import block_index
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -32,10 +32,10 @@ def slow(
     return out
 
 
-@pytest.mark.parametrize("name", ["naive", "sdpa"])
+@pytest.mark.parametrize("name", ["naive", "sdpa", "flash"])
 @settings(max_examples=60, deadline=None)
 @given(
-    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=4),
+    lengths=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 20)), min_size=1, max_size=5),
     heads=st.sampled_from([(1, 1), (4, 2), (9, 3), (6, 1)]),
     window=st.sampled_from([0, 1, 3, 8, 100]),
     softcap=st.sampled_from([0.0, 5.0]),
@@ -65,12 +65,37 @@ def test_matches_one_softmax_per_query(
     for num_new, past in lengths:
         context = num_new + past
         blocks = [free.pop(0) for _ in range(-(-context // BLOCK))]
-        rows.append(AttentionRow(slice(at, at + num_new), context, block_index(blocks, CPU)))
+        rows.append(AttentionRow(slice(at, at + num_new), context, blocks))
         k, v = (cache[blocks].flatten(0, 1)[:context] for cache in (keys, values))
         wanted.append(slow(q[at : at + num_new], k, v, num_new, shape))
         at += num_new
-    got = make_attention(name).attend(q, keys, values, rows, shape)
+    backend = make_attention(name, CPU, torch.float32)
+    got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
     torch.testing.assert_close(got.double(), torch.cat(wanted), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("window", [0, 300])
+def test_decoding_in_chunks_is_decoding(dtype: torch.dtype, window: int) -> None:
+    """Contexts of one to several chunks, of rows that do not follow each other in the batch."""
+    contexts = [1, 255, 256, 257, 1000]
+    generator = torch.Generator().manual_seed(0)
+    keys, values = (torch.randn(300, 16, 2, 16, generator=generator).to(dtype) for _ in range(2))
+    order = torch.randperm(300, generator=generator).tolist()
+    q = torch.randn(len(contexts), 6, 16, generator=generator).to(dtype)
+    rows, wanted = [], []
+    shape = AttentionShape(0.25, window)
+    for i, context in enumerate(contexts):
+        blocks = [order.pop() for _ in range(-(-context // 16))]
+        rows.append(AttentionRow(slice(i, i + 1), context, blocks))
+        k, v = (cache[blocks].flatten(0, 1)[:context] for cache in (keys, values))
+        wanted.append(slow(q[i : i + 1], k, v, 1, shape))
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        backend = make_attention("flash", CPU, dtype)
+        got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
+        error = 1e-5 if dtype == torch.float32 else 1e-2
+        torch.testing.assert_close(got.double(), torch.cat(wanted), atol=error, rtol=error)
 
 
 def test_a_table_in_one_stretch_is_read_in_place() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 
 from pellucid.errors import InputError
 from pellucid.request import Row, SamplingParams
@@ -38,7 +38,10 @@ def sample(logits: torch.Tensor, rows: list[Row], eos: tuple[int, ...] = ()) -> 
 
 
 def slow_truncate(logits: list[float], params: SamplingParams) -> list[float]:
-    """top-k, top-p, min-p as their papers say, one row, plain Python floats."""
+    """top-k, top-p, min-p as their papers say, one row, plain Python floats.
+
+    A threshold that a sum meets to the last bits decides either way; such cases do not count.
+    """
     top = max(logits)
     weights = [math.exp(x - top) for x in logits]
     order = sorted(range(len(logits)), key=lambda i: -weights[i])
@@ -47,11 +50,14 @@ def slow_truncate(logits: list[float], params: SamplingParams) -> list[float]:
     total = sum(weights[i] for i in order)
     kept, mass = [], 0.0
     for i in order:
+        assume(not kept or abs(mass - params.top_p * total) > 1e-5 * total)
         if kept and mass >= params.top_p * total:
             break
         kept.append(i)
         mass += weights[i]
-    kept = [i for i in kept if weights[i] >= params.min_p * weights[order[0]]]
+    floor = params.min_p * weights[order[0]]
+    assume(all(abs(weights[i] - floor) > 1e-5 or i == order[0] for i in kept))
+    kept = [i for i in kept if weights[i] >= floor or i == order[0]]
     total = sum(weights[i] for i in kept)
     return [weights[i] / total if i in kept else 0.0 for i in range(len(logits))]
 

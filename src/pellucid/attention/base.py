@@ -1,15 +1,18 @@
 """What every attention backend is given and must return.
 
-A step's tokens of all rows stand one behind the other. Row r's new tokens are `queries[r]` of them;
+A step's tokens of all rows stand one behind the other. Row r's new tokens are `queries` of them;
 they see the first `context` positions of their sequence, which end with the tokens themselves:
 query i of a row with n new tokens sees positions 0 .. context - n + i, less those that fell out of
 a sliding window.
+
+A backend sees the rows of a step once, in `prepare`, and makes of them whatever its layers need;
+`attend` is called for each layer with that.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -22,8 +25,8 @@ class AttentionRow:
     """Which of the step's tokens are this row's."""
     context: int
     """Tokens to attend to, the row's own included."""
-    blocks: slice | torch.Tensor
-    """What to index [num_blocks, ...] with to get the row's blocks in order."""
+    blocks: list[int]
+    """Block table, as long as `context` needs."""
 
     @property
     def num_new(self) -> int:
@@ -41,28 +44,16 @@ class AttentionShape:
 
 
 class AttentionBackend(Protocol):
+    def prepare(self, rows: list[AttentionRow], device: torch.device) -> Any:
+        """The rows of a step in the form that `attend` wants."""
+
     def attend(
         self,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        rows: list[AttentionRow],
+        rows: Any,
         shape: AttentionShape,
     ) -> torch.Tensor:
         """q [tokens, heads, dim], keys/values [num_blocks, block_size, kv_heads, dim] (the new
-        tokens' are in place already) → [tokens, heads, dim]."""
-
-
-def visible(
-    num_new: int, context: int, first: int, window: int, device: torch.device
-) -> torch.Tensor:
-    """Boolean mask [num_new, context - first]: may query i see position first + j?"""
-    query = torch.arange(context - num_new, context, device=device)[:, None]
-    key = torch.arange(first, context, device=device)[None, :]
-    mask = key <= query
-    return mask & (key > query - window) if window else mask
-
-
-def take(cache: torch.Tensor, row: AttentionRow, first: int) -> torch.Tensor:
-    """Positions first .. context-1 of a row: [kv_heads, length, dim]; a view where possible."""
-    return cache[row.blocks].flatten(0, 1)[first : row.context].transpose(0, 1)
+        tokens' are in place already) → [tokens, heads, dim]. `rows`: what `prepare` gave."""

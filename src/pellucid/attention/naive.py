@@ -14,18 +14,22 @@ from __future__ import annotations
 
 import torch
 
-from pellucid.attention.base import AttentionRow, AttentionShape, take, visible
+from pellucid.attention.base import AttentionRow, AttentionShape
+from pellucid.attention.paged import PagedRow, page, take, visible
 
 
 class NaiveAttention:
     """Materializes the [heads, new, context] scores of one row at a time."""
+
+    def prepare(self, rows: list[AttentionRow], device: torch.device) -> list[PagedRow]:
+        return page(rows, device)
 
     def attend(
         self,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        rows: list[AttentionRow],
+        rows: list[PagedRow],
         shape: AttentionShape,
     ) -> torch.Tensor:
         out = torch.empty_like(q)

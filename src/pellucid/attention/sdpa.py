@@ -21,30 +21,46 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
-from pellucid.attention.base import AttentionRow, AttentionShape, take, visible
+from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.naive import attend_row
+from pellucid.attention.paged import PagedRow, page, take, visible
 
 
 class SdpaAttention:
     """One fused call per row."""
+
+    def prepare(self, rows: list[AttentionRow], device: torch.device) -> list[PagedRow]:
+        return page(rows, device)
 
     def attend(
         self,
         q: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        rows: list[AttentionRow],
+        rows: list[PagedRow],
         shape: AttentionShape,
     ) -> torch.Tensor:
         out = torch.empty_like(q)
-        for row in rows:
-            first = _first_visible(row, shape.window)
-            k, v = take(keys, row, first), take(values, row, first)
-            out[row.queries] = _attend_row(q[row.queries], k, v, row, first, shape)
+        attend_rows(q, keys, values, rows, shape, out)
         return out
 
 
-def _first_visible(row: AttentionRow, window: int) -> int:
+def attend_rows(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    rows: list[PagedRow],
+    shape: AttentionShape,
+    out: torch.Tensor,
+) -> None:
+    """Attention of `rows` into their part of `out`."""
+    for row in rows:
+        first = _first_visible(row, shape.window)
+        k, v = take(keys, row, first), take(values, row, first)
+        out[row.queries] = _attend_row(q[row.queries], k, v, row, first, shape)
+
+
+def _first_visible(row: PagedRow, window: int) -> int:
     """The earliest position that any of the row's queries sees."""
     return max(0, row.context - row.num_new + 1 - window) if window else 0
 
@@ -53,7 +69,7 @@ def _attend_row(
     q: torch.Tensor,
     k: torch.Tensor,
     v: torch.Tensor,
-    row: AttentionRow,
+    row: PagedRow,
     first: int,
     shape: AttentionShape,
 ) -> torch.Tensor:

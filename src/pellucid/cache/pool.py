@@ -6,8 +6,9 @@ Seen flat, position p of a sequence lies in slot
 
     table[p // block_size] * block_size + p % block_size
 
-Writing scatters new rows to their slots; reading takes the blocks of a table in order. Where these
-stand one behind the other, reading is a slice and copies nothing (see cache/blocks.py).
+Writing scatters new rows to their slots (kernels/ops.py); reading takes the blocks of a table in
+order. Where these stand one behind the other, tensor operations can read a slice and copy nothing
+(see cache/blocks.py and attention/paged.py).
 """
 
 from __future__ import annotations
@@ -38,8 +39,3 @@ class KVPool:
     @property
     def nbytes(self) -> int:
         return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
-
-    def write(self, layer: int, k: torch.Tensor, v: torch.Tensor, slots: torch.Tensor) -> None:
-        """Store k, v [tokens, kv_heads, head_dim] at `slots` [tokens] of `layer`."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots, k)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots, v)

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from pellucid.attention import AttentionBackend, AttentionRow, AttentionShape
+from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
+from pellucid.kernels import Ops
 from pellucid.model.checkpoint import WeightSource
-from pellucid.model.layers import gated, rms_norm, rope_tables, rotate
+from pellucid.model.rope import rope_tables
 from pellucid.model.spec import ModelSpec
 from pellucid.quant.linear import Linear, make_embedding, make_linear
 from pellucid.quant.tensor import WeightTensor
@@ -33,8 +35,10 @@ class Batch:
     """int64 [T], within each one's own sequence"""
     slots: torch.Tensor
     """int64 [T], where in the KV pool each one's keys and values go"""
-    rows: list[AttentionRow]
-    """R of them"""
+    rows: Any
+    """The R rows as the attention backend wants them"""
+    ends: list[int]
+    """R token indices: where each row's tokens end"""
 
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -46,11 +50,13 @@ class Layer:
     def __init__(self, spec: ModelSpec, index: int, load: Loader) -> None:
         self.index = index
         self.spec = spec
+        self.ops = load.ops
         prefix = f"layers.{index}."
         self.attn_norm = load.norm(prefix + "attn_norm")
         self.qkv = load.linear(prefix + "q", prefix + "k", prefix + "v")
-        self.q_norm = load.norm(prefix + "q_norm") if spec.qk_norm else None
-        self.k_norm = load.norm(prefix + "k_norm") if spec.qk_norm else None
+        self.qk_norms = None
+        if spec.qk_norm:
+            self.qk_norms = (load.norm(prefix + "q_norm"), load.norm(prefix + "k_norm"))
         self.o = load.linear(prefix + "o")
         self.attn_post_norm = load.norm(prefix + "attn_post_norm") if spec.sandwich_norms else None
         self.mlp_norm = load.norm(prefix + "mlp_norm")
@@ -69,52 +75,32 @@ class Layer:
         clock: Clock,
     ) -> torch.Tensor:
         """x [T, hidden] → [T, hidden]."""
-        eps = self.spec.norm_eps
-        h = rms_norm(x, self.attn_norm, eps)
-        clock.lap("norm")
-        q, k, v = self._qkv(h, rotation)
-        clock.lap("qkv")
-        cache.write(self.index, k, v, batch.slots)
-        clock.lap("kv_write")
+        spec, eps, ops = self.spec, self.spec.norm_eps, self.ops
         keys, values = cache.keys[self.index], cache.values[self.index]
+        h = ops.norm(x, self.attn_norm, eps)
+        clock.lap("norm")
+        qkv = self.qkv(h).view(len(h), -1, spec.head_dim)
+        clock.lap("qkv")
+        q = ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
+        clock.lap("kv_write")
         h = attention.attend(q, keys, values, batch.rows, self.shape)
         clock.lap("attention")
         h = self.o(h.flatten(1))
-        x = _add(x, h, self.attn_post_norm, eps)
         clock.lap("o_proj")
-        h = rms_norm(x, self.mlp_norm, eps)
+        x, h = ops.add_norm(x, self._branch(h, self.attn_post_norm), self.mlp_norm, eps)
         clock.lap("norm")
-        h = self.down(gated(self.gate_up(h), self.spec.activation))
-        x = _add(x, h, self.mlp_post_norm, eps)
+        h = self.down(ops.gated(self.gate_up(h), spec.activation))
+        x = x + self._branch(h, self.mlp_post_norm)
         clock.lap("mlp")
         return x
 
-    def _qkv(
-        self, h: torch.Tensor, rotation: Rotation
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Queries [T, heads, dim], keys and values [T, kv_heads, dim], rotated."""
-        spec = self.spec
-        heads, kv_heads = spec.num_heads, spec.num_kv_heads
-        qkv = self.qkv(h).view(len(h), -1, spec.head_dim)
-        v = qkv[:, heads + kv_heads :]
-        if self.q_norm is None or self.k_norm is None:
-            qk = rotate(qkv[:, : heads + kv_heads], *rotation)
-            return qk[:, :heads], qk[:, heads:], v
-        q, k = qkv[:, :heads], qkv[:, heads : heads + kv_heads]
-        q = rotate(rms_norm(q, self.q_norm, spec.norm_eps), *rotation)
-        k = rotate(rms_norm(k, self.k_norm, spec.norm_eps), *rotation)
-        return q, k, v
-
-
-def _add(
-    x: torch.Tensor, h: torch.Tensor, post_norm: torch.Tensor | None, eps: float
-) -> torch.Tensor:
-    """The residual sum, with Gemma's norm on the branch."""
-    return x + (h if post_norm is None else rms_norm(h, post_norm, eps))
+    def _branch(self, h: torch.Tensor, post_norm: torch.Tensor | None) -> torch.Tensor:
+        """What is added to the residual: with Gemma, a norm of it."""
+        return h if post_norm is None else self.ops.norm(h, post_norm, self.spec.norm_eps)
 
 
 class Loader:
-    """Makes layers out of named weights: what dtype, device and linear method they get."""
+    """Makes layers out of named weights: what dtype, device, method and ops they get."""
 
     def __init__(
         self,
@@ -124,12 +110,14 @@ class Loader:
         dtype: torch.dtype,
         device: torch.device,
         method: str,
+        ops: Ops,
     ) -> None:
         self.spec = spec
         self.weights = weights
         self.dtype = dtype
         self.device = device
         self.method = method
+        self.ops = ops
 
     def norm(self, name: str) -> torch.Tensor:
         """A norm's weight, float32 [dim]."""
@@ -164,7 +152,7 @@ class Decoder:
 
     def __init__(self, spec: ModelSpec, load: Loader, context_length: int) -> None:
         self.spec = spec
-        self.dtype = load.dtype
+        self.ops = load.ops
         self.embed = load.embedding("embed")
         self.layers = [Layer(spec, index, load) for index in range(spec.num_layers)]
         self.norm = load.norm("norm")
@@ -186,10 +174,10 @@ class Decoder:
         x = self.embed(batch.tokens)
         if self.embedding_scale != 1.0:
             x = x * self.embedding_scale
-        rotation = self.rope.at(batch.positions, self.dtype)
+        rotation = self.rope.at(batch.positions)
         local = rotation
         if self.rope_local is not self.rope:
-            local = self.rope_local.at(batch.positions, self.dtype)
+            local = self.rope_local.at(batch.positions)
         clock.lap("embed")
         for layer in self.layers:
             turn = local if layer.shape.window else rotation
@@ -198,7 +186,7 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor, clock: Clock) -> torch.Tensor:
         """hidden [rows, hidden] → float32 [rows, vocab]."""
-        h = rms_norm(hidden, self.norm, self.spec.norm_eps)
+        h = self.ops.norm(hidden, self.norm, self.spec.norm_eps)
         clock.lap("norm")
         logits = self.head(h).float()
         if cap := self.spec.logit_softcap:

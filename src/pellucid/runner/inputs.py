@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from pellucid.attention import AttentionRow
+from pellucid.attention import AttentionBackend, AttentionRow
 from pellucid.model.decoder import Batch
 from pellucid.request import StepPlan
 
 
-def make_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
+def make_batch(
+    plan: StepPlan, block_size: int, attention: AttentionBackend, device: torch.device
+) -> Batch:
     """Flatten the plan's rows, and look up where each token's keys and values go."""
     tokens: list[int] = []
     positions: list[int] = []
@@ -19,7 +21,7 @@ def make_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
         begin, end = row.start, row.start + len(row.tokens)
         queries = slice(len(tokens), len(tokens) + len(row.tokens))
         blocks = row.blocks[: -(-end // block_size)]
-        rows.append(AttentionRow(queries, end, block_index(blocks, device)))
+        rows.append(AttentionRow(queries, end, blocks))
         tokens.extend(row.tokens)
         positions.extend(range(begin, end))
         slots.extend(
@@ -30,13 +32,6 @@ def make_batch(plan: StepPlan, block_size: int, device: torch.device) -> Batch:
         tokens=torch.tensor(tokens, dtype=torch.int64, device=device),
         positions=torch.tensor(positions, dtype=torch.int64, device=device),
         slots=torch.tensor(slots, dtype=torch.int64, device=device),
-        rows=rows,
+        rows=attention.prepare(rows, device),
+        ends=[row.queries.stop for row in rows],
     )
-
-
-def block_index(blocks: list[int], device: torch.device) -> slice | torch.Tensor:
-    """How to index the pool with a block table: a slice, which copies nothing, where it can be."""
-    first = blocks[0]
-    if blocks == list(range(first, first + len(blocks))):
-        return slice(first, first + len(blocks))
-    return torch.tensor(blocks, dtype=torch.int64, device=device)

@@ -38,21 +38,21 @@ class Runner:
     @torch.inference_mode()
     def run(self, plan: StepPlan) -> StepResult:
         """Compute every row of the plan; sample where a row says so."""
-        batch = make_batch(plan, self.cache.block_size, self.device)
+        batch = make_batch(plan, self.cache.block_size, self.attention, self.device)
         self.clock.lap("prepare")
         hidden = self.model.forward(batch, self.cache, self.attention, self.clock)
         sampled: list[TokenLogprob | None] = [None] * len(plan.rows)
         asking = [i for i, row in enumerate(plan.rows) if row.samples]
         if asking:
-            last = hidden[[batch.rows[i].queries.stop - 1 for i in asking]]
+            last = hidden[[batch.ends[i] - 1 for i in asking]]
             logits = self.model.logits(last, self.clock)
             chosen = self.sampler.sample(logits, [plan.rows[i] for i in asking])
             for i, token in zip(asking, chosen, strict=True):
                 sampled[i] = token
             self.clock.lap("sample")
         scores = [
-            self._score(hidden[at.queries], row) if row.scores_prompt else None
-            for row, at in zip(plan.rows, batch.rows, strict=True)
+            self._score(hidden[end - len(row.tokens) : end], row) if row.scores_prompt else None
+            for row, end in zip(plan.rows, batch.ends, strict=True)
         ]
         return StepResult(sampled, scores)
 

@@ -77,6 +77,7 @@ def truncate(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
     return probs / probs.sum(dim=-1, keepdim=True)
 
 
+_NO_K = 2**30
 _HEAD = 1024
 """Candidates looked at before the whole vocabulary is sorted."""
 
@@ -109,7 +110,7 @@ def _head_mask(
     top-p counts in units of what top-k left: with k given, the head's own sum is 1.
     """
     vocab = head.shape[1]
-    top_k = _column([row.params.top_k or 2**30 for row in rows], head.device)
+    top_k = _column([row.params.top_k or _NO_K for row in rows], head.device)
     top_p = _column([row.params.top_p for row in rows], head.device)
     rank = torch.arange(vocab, device=head.device)
     inside = rank < top_k
@@ -118,7 +119,8 @@ def _head_mask(
     total = torch.where(has_k, kept.sum(dim=-1, keepdim=True), 1.0)
     before = kept.cumsum(dim=-1) - kept
     keep = inside & ((before < top_p * total) | (rank == 0))
-    enough = has_k | (kept.sum(dim=-1, keepdim=True) >= top_p)
+    unbounded = top_k == _NO_K
+    enough = has_k | (unbounded & (kept.sum(dim=-1, keepdim=True) >= top_p))
     return keep, [whole or bool(flag) for flag in enough[:, 0].tolist()]
 
 

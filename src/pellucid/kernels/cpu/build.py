@@ -24,7 +24,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("linear.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 COMPILERS = ("cc", "gcc", "clang")
 TIMEOUT_S = 120
 
@@ -58,7 +58,10 @@ def find_compiler() -> list[str]:
 
 def compiler_flags() -> list[str]:
     native = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-    return ["-std=gnu11", "-O2", native, "-pthread", "-shared", "-fPIC"]
+    return [
+        *("-std=gnu11", "-O2", native, "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math"),
+        *("-pthread", "-shared", "-fPIC"),
+    ]
 
 
 def cache_folder() -> Path:
@@ -76,7 +79,8 @@ def cache_key(compiler: list[str], flags: list[str]) -> str:
     stat = file.stat()
     parts = [*compiler, str(file), str(stat.st_size), str(stat.st_mtime_ns), *flags, processor()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    digest.update(SOURCE.read_bytes())
+    for source in SOURCES:
+        digest.update(source.read_bytes())
     return digest.hexdigest()[:24]
 
 
@@ -94,7 +98,7 @@ def processor() -> str:
 
 
 def compile_to(path: Path, compiler: list[str], flags: list[str]) -> None:
-    """Compile the source to `path`, all at once or not at all."""
+    """Compile the sources to `path`, all at once or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
@@ -104,7 +108,8 @@ def compile_to(path: Path, compiler: list[str], flags: list[str]) -> None:
         ) from error
     os.close(handle)
     try:
-        run_compiler([*compiler, *flags, str(SOURCE), "-o", part])
+        units = [str(source) for source in SOURCES if source.suffix == ".c"]
+        run_compiler([*compiler, *flags, *units, "-o", part, "-lm"])
         os.chmod(part, 0o755)
         os.replace(part, path)
     finally:

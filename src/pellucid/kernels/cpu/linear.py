@@ -4,7 +4,7 @@
 before a pointer leaves, and what does not change from call to call is prepared once: a decode step
 makes over a hundred of these calls. ctypes drops the interpreter lock for their duration.
 
-The library has its own threads, as many as torch has been told to use; `linear.c` says why.
+The library has its own threads, as many as torch has been told to use; `pool.c` says why.
 """
 
 from __future__ import annotations

@@ -1,53 +1,31 @@
-"""The arithmetic between the matrices: norm, rotation, gated activation."""
+"""Rotary frequencies: how far each pair of dimensions turns per position.
+
+Source: Su et al. 2021, arXiv:2104.09864; the ways of stretching them are named where they stand.
+"""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 
 from pellucid.model.spec import ModelSpec, RopeScaling
 
 
-def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """x / rms(x) · weight over the last dimension, computed in float32. Shapes: x as it is."""
-    return F.rms_norm(x.float(), weight.shape[-1:], eps=eps).mul_(weight).to(x.dtype)
-
-
-def gated(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
-    """act(gate) · up. gate_up: [tokens, 2 · intermediate] → [tokens, intermediate]."""
-    gate, up = gate_up.chunk(2, dim=-1)
-    if activation == "silu":
-        return F.silu(gate).mul_(up)
-    return F.gelu(gate, approximate="tanh").mul_(up)
-
-
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding, halves layout: dimension i turns with i + rope_dim/2.
-
-    x: [tokens, heads, dim]; cos, sin: [tokens, 1, rope_dim/2]. Dimensions past rope_dim pass.
-    Source: Su et al. 2021, arXiv:2104.09864.
-    """
-    half = cos.shape[-1]
-    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
-
-
 class RopeTable:
-    """cos and sin of every position up to `length`: [length, 1, rope_dim/2] each."""
+    """cos and sin of every position up to `length`: float32 [length, rope_dim/2] each."""
 
     def __init__(
         self, theta: float, dim: int, length: int, scaling: RopeScaling, device: torch.device
     ) -> None:
         inverse, factor = frequencies(theta, dim, scaling)
         angle = torch.arange(length, dtype=torch.float32)[:, None] * inverse[None, :]
-        self.cos = (angle.cos() * factor)[:, None, :].to(device)
-        self.sin = (angle.sin() * factor)[:, None, :].to(device)
+        self.cos = (angle.cos() * factor).to(device)
+        self.sin = (angle.sin() * factor).to(device)
 
-    def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos, sin [tokens, 1, rope_dim/2] at positions [tokens]."""
-        return self.cos[positions].to(dtype), self.sin[positions].to(dtype)
+    def at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """cos, sin [tokens, rope_dim/2] at positions [tokens]."""
+        return self.cos[positions], self.sin[positions]
 
 
 def frequencies(theta: float, dim: int, scaling: RopeScaling) -> tuple[torch.Tensor, float]:
