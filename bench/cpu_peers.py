@@ -19,7 +19,7 @@ but for the number of threads, which is that of the usable cores:
 Limits: decoding reads every weight once a token, so memory bandwidth over the bytes of the weights
 is what it can reach: the file's bytes for ours and llama.cpp, 4 bytes a weight for transformers.
 
-    python bench/cpu_peers.py --model FILE.gguf --oracle-python ENV/bin/python --json FILE.json
+    python bench/cpu_peers.py --oracle-python ENV/bin/python [--model FILE.gguf] --json FILE.json
 
 `--oracle-python` is the interpreter of an environment with torch, transformers, accelerate, gguf
 and llama-cpp-python. Without it ours is measured alone.
@@ -445,7 +445,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     parser = argparse.ArgumentParser(description="pellucid, llama.cpp and transformers on one CPU.")
-    parser.add_argument("--model", type=Path, required=True, help="a .gguf file")
+    parser.add_argument("--model", default="smollm2", help="an alias or a .gguf file")
     parser.add_argument("--oracle-python", help="interpreter that has the two peers")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=cores)
@@ -453,12 +453,13 @@ def main() -> None:
     parser.add_argument("--worker", choices=list(ENGINES), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(args.worker, args.model, args.threads)
+        work(args.worker, Path(args.model), args.threads)
         return
-    if not args.model.is_file():
-        parser.error(f"{args.model} is not a file")
 
     from environment import write_json
+    from pellucid.model.hub import resolve
+
+    args.model = resolve(args.model)
 
     record = run(args)
     print(report(record), file=sys.stderr if args.json == "-" else sys.stdout)

@@ -58,7 +58,7 @@ def environment() -> dict[str, Any]:
     """The machine and the software, as plain JSON: the engine's own record and what speed needs."""
     return {
         **hardware.environment(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join(Path(word).name for word in sys.argv),  # no folders of this machine
         "cpu_flags": cpu_flags(),
         "caches": caches(),
         "variables": {k: v for k, v in sorted(os.environ.items()) if k.startswith(VARIABLES)},

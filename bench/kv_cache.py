@@ -53,7 +53,10 @@ def main() -> None:
     show(rows, fits)
     if args.json:
         raw = [{"kv_cache": m, "length": n, "samples": s} for (m, n), s in samples.items()]
-        record = {"environment": environment(), "arguments": vars(args)}
+        record = {
+            "environment": environment(),
+            "settings": {"model": args.model, "tokens": args.tokens},
+        }
         record |= {"rows": rows, "exponents": fits, "raw": raw}
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(record, file, indent=1)
