@@ -9,10 +9,10 @@
    first-level cache, and stored once.
 
    Attention of one token. Its keys lie in blocks that need not follow each other; the kernel reads
-   them where they are. The heads that share a key head go through it together, so each key is read
-   once. The positions are cut into chunks, and every (row, key head, chunk) is a task of its own;
-   a task yields the largest score m, the sum l = Σ exp(s - m) and the vector a = Σ exp(s - m)·v.
-   Chunks are merged by
+   them where they are. All heads go through a position together, so that a block is read from front
+   to back, and each key once. The positions are cut into chunks, and every (row, chunk) is a task of
+   its own; for each head it yields the largest score m, the sum l = Σ exp(s - m) and the vector
+   a = Σ exp(s - m)·v. Chunks are merged by
 
        M = max m,   out = Σ exp(m - M)·a / Σ exp(m - M)·l
 
@@ -30,8 +30,9 @@
 #define SIMD_SUM(s) SIMD_SUM_(omp simd reduction(+ : s))
 #define SIMD_SUM_(words) _Pragma(#words)
 #define MAX_DIM 512    /* of a head */
-#define CHUNK 256      /* positions of a task */
-#define MAX_GROUP 64   /* query heads of a key head */
+#define MAX_HEADS 128  /* query heads */
+#define CHUNK 128      /* positions of a task */
+#define AHEAD 4        /* positions to prefetch ahead: blocks need not follow each other */
 
 /* ---- numbers: float32 (type 0) or bfloat16 (type 1) in memory, float32 in registers ---- */
 
@@ -238,41 +239,53 @@ static int64_t first_seen(const struct attend *s, int64_t r) {
     return s->window && s->context[r] > s->window ? s->context[r] - s->window : 0;
 }
 
-static void scores_of(
-    const struct attend *s, const float *q, const float *key, int64_t group, float *scores
-) {
-    for (int64_t g = 0; g < group; g++) {
-        const float *query = q + g * s->dim;
-        float sum = 0;
-        SIMD_SUM(sum) for (int64_t i = 0; i < s->dim; i++) sum += query[i] * key[i];
-        sum *= s->scale;
-        scores[g * CHUNK] = s->softcap ? s->softcap * tanhf(sum / s->softcap) : sum;
-    }
+static inline float dot(const float *a, const float *b, int64_t n) {
+    float sum = 0;
+    SIMD_SUM(sum) for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
 }
 
-static void attend_task(void *arg, int64_t task) {
+/* Keys or values of all key heads at one position, as float32: in place, or converted to `row`. */
+static const float *position(const struct attend *s, const void *pool, int64_t slot, float *row) {
+    const int64_t width = s->kv_heads * s->dim;
+    const void *from = at(pool, slot * width, s->type);
+    if (!s->type) return from;
+    load(row, from, width, s->type);
+    return row;
+}
+
+static void prefetch(const struct attend *s, const void *pool, int64_t slot) {
+    const int64_t width = s->kv_heads * s->dim;
+    const char *from = at(pool, slot * width, s->type);
+    for (int64_t byte = 0; byte < width * (s->type ? 2 : 4); byte += 64) __builtin_prefetch(from + byte);
+}
+
+static void attend_task(void *arg, int64_t chunk) {
     const struct attend *s = arg;
-    const int64_t head = task % s->kv_heads, chunk = task / s->kv_heads;
     int64_t r = 0;
     while (s->chunks[r + 1] <= chunk) r++;
-    const int64_t group = s->heads / s->kv_heads, dim = s->dim;
+    const int64_t group = s->heads / s->kv_heads, dim = s->dim, heads = s->heads;
     const int64_t from = first_seen(s, r) + (chunk - s->chunks[r]) * CHUNK;
     const int64_t n = s->context[r] - from < CHUNK ? s->context[r] - from : CHUNK;
     const int64_t *table = s->tables + s->table[r];
-    float q[MAX_GROUP * MAX_DIM], scores[MAX_GROUP * CHUNK], row[MAX_DIM];
-    load(q, at(s->q, (s->token[r] * s->heads + head * group) * dim, s->type), group * dim, s->type);
+    float q[heads * dim], row[s->kv_heads * dim], scores[heads][CHUNK];
+    int64_t slot[CHUNK + AHEAD];
+    for (int64_t i = 0; i < n; i++)
+        slot[i] = table[(from + i) / s->block_size] * s->block_size + (from + i) % s->block_size;
+    for (int64_t i = n; i < n + AHEAD; i++) slot[i] = slot[n - 1];
 
-    int64_t where[CHUNK];
+    load(q, at(s->q, s->token[r] * heads * dim, s->type), heads * dim, s->type);
     for (int64_t i = 0; i < n; i++) {
-        const int64_t slot = table[(from + i) / s->block_size] * s->block_size + (from + i) % s->block_size;
-        where[i] = (slot * s->kv_heads + head) * dim;
-        const void *key = at(s->keys, where[i], s->type);
-        if (s->type) load(row, key, dim, 1);
-        scores_of(s, q, s->type ? row : key, group, scores + i);
+        prefetch(s, s->keys, slot[i + AHEAD]);
+        const float *keys = position(s, s->keys, slot[i], row);
+        for (int64_t h = 0; h < heads; h++) {
+            const float score = dot(q + h * dim, keys + h / group * dim, dim) * s->scale;
+            scores[h][i] = s->softcap ? s->softcap * tanhf(score / s->softcap) : score;
+        }
     }
-    float *parts = s->parts + (chunk * s->heads + head * group) * (dim + 2);
-    for (int64_t g = 0; g < group; g++) {
-        float *score = scores + g * CHUNK, *part = parts + g * (dim + 2), most = score[0], sum = 0;
+    float *parts = s->parts + chunk * heads * (dim + 2);
+    for (int64_t h = 0; h < heads; h++) {
+        float *score = scores[h], *part = parts + h * (dim + 2), most = score[0], sum = 0;
         for (int64_t i = 1; i < n; i++) most = score[i] > most ? score[i] : most;
         SIMD for (int64_t i = 0; i < n; i++) score[i] = exp_(score[i] - most);
         SIMD_SUM(sum) for (int64_t i = 0; i < n; i++) sum += score[i];
@@ -281,12 +294,12 @@ static void attend_task(void *arg, int64_t task) {
         part[dim + 1] = sum;
     }
     for (int64_t i = 0; i < n; i++) {
-        const void *value = at(s->values, where[i], s->type);
-        if (s->type) load(row, value, dim, 1);
-        const float *v = s->type ? row : value;
-        for (int64_t g = 0; g < group; g++) {
-            float *part = parts + g * (dim + 2);
-            const float p = scores[g * CHUNK + i];
+        prefetch(s, s->values, slot[i + AHEAD]);
+        const float *values = position(s, s->values, slot[i], row);
+        for (int64_t h = 0; h < heads; h++) {
+            float *part = parts + h * (dim + 2);
+            const float *v = values + h / group * dim;
+            const float p = scores[h][i];
             SIMD for (int64_t d = 0; d < dim; d++) part[d] += p * v[d];
         }
     }
@@ -316,7 +329,7 @@ int attend_one(struct attend *s, int64_t threads) {
         s->chunks[r + 1] = s->chunks[r] + (s->context[r] - first_seen(s, r) + CHUNK - 1) / CHUNK;
     const int64_t chunks = s->chunks[s->rows];
     s->parts = malloc((size_t)(chunks * s->heads * (s->dim + 2)) * 4);
-    if (s->parts) run_tasks(attend_task, s, chunks * s->kv_heads, threads);
+    if (s->parts) run_tasks(attend_task, s, chunks, threads);
     for (int64_t r = 0; s->parts && r < s->rows; r++)
         for (int64_t head = 0; head < s->heads; head++) merge(s, r, head);
     const int failed = s->parts == NULL;

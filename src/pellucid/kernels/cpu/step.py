@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
-MAX_DIM, MAX_GROUP = 512, 64
-"""Of a head, and of query heads to a key head: as in step.c."""
+MAX_DIM, MAX_HEADS = 512, 128
+"""Elements of a head, and query heads: as in step.c."""
 
 _P, _I, _F, _N = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float, ctypes.c_int
 
@@ -175,7 +175,7 @@ class StepKernels:
         """Attention of the rows with one new token, into `out`. Shapes: `AttentionBackend`."""
         _, heads, dim = q.shape
         kv_heads = keys.shape[2]
-        if dim > MAX_DIM or heads % kv_heads or heads // kv_heads > MAX_GROUP:
+        if dim > MAX_DIM or heads % kv_heads or heads > MAX_HEADS:
             raise ValueError(f"{heads} heads of {dim} over {kv_heads} key heads: not supported")
         if not all(t.is_contiguous() for t in (q, keys, values, out)):
             raise ValueError("attention needs contiguous tensors")
