@@ -76,8 +76,8 @@ def _attend_row(
     if shape.softcap:
         return attend_row(q, k, v, shape)
     if row.num_new == 1:
-        packed = q.view(1, k.shape[0], -1, q.shape[-1])  # [1, kv_heads, group, dim]
-        return sdpa(packed, k[None], v[None], scale=shape.scale).view(q.shape)
+        packed = q.reshape(1, k.shape[0], -1, q.shape[-1])  # [1, kv_heads, group, dim]
+        return sdpa(packed, k[None], v[None], scale=shape.scale).reshape(q.shape)
     causal = row.num_new == row.context and not 0 < shape.window < row.context
     mask = None if causal else visible(row.num_new, row.context, first, shape.window, q.device)
     out = sdpa(
