@@ -10,7 +10,6 @@ import time
 
 from pellucid.attention import make_attention
 from pellucid.cache.blocks import BlockPool
-from pellucid.cache.pool import KVPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.kernels import make_ops
@@ -20,7 +19,7 @@ from pellucid.model.spec import ModelSpec
 from pellucid.quant.linear import choose_method
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.runner.machine import choose_machine
-from pellucid.runner.memory import plan_memory
+from pellucid.runner.memory import make_pool, plan_memory
 from pellucid.runner.runner import Runner
 from pellucid.sampling.sampler import Sampler
 from pellucid.scheduler import Scheduler
@@ -43,14 +42,8 @@ class Engine:
         weights = checkpoint.weights(machine.dtype, machine.device)
         method = choose_method(config.weights, machine.device, weights)
         context_length = fit_context(config.context_length, spec)
-        load = Loader(
-            spec,
-            weights,
-            dtype=machine.dtype,
-            device=machine.device,
-            method=method,
-            ops=make_ops(config.fused_kernels, machine.device, machine.dtype),
-        )
+        ops = make_ops(config.fused_kernels, machine.device, machine.dtype)
+        load = Loader(spec, weights, machine.dtype, machine.device, method, ops)
         model = Decoder(spec, load, context_length)
         memory = plan_memory(config, spec, machine, context_length)
 
@@ -63,18 +56,9 @@ class Engine:
             context_length=context_length,
             eos_token_ids=spec.eos_token_ids,
         )
-        cache = KVPool(
-            num_layers=spec.num_layers,
-            num_blocks=memory.num_blocks,
-            block_size=config.block_size,
-            num_kv_heads=spec.num_kv_heads,
-            head_dim=spec.head_dim,
-            dtype=machine.dtype,
-            device=machine.device,
-        )
         self.runner = Runner(
             model,
-            cache,
+            make_pool(memory, config, spec, machine),
             make_attention(config.attention, machine.device, machine.dtype),
             Sampler(spec.eos_token_ids),
             machine.device,
@@ -95,7 +79,7 @@ class Engine:
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
     def add(self, request: Request) -> None:
-        """Queue a request; `InputError` if it is bad, could never fit, or too many wait."""
+        """Queue a request; `InputError` if it is bad or could never fit."""
         self._check_tokens(request)
         tokenizer = self.checkpoint.tokenizer
         self.scheduler.add(request, lambda: open_text(tokenizer, request.params))

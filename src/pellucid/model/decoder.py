@@ -106,7 +106,6 @@ class Loader:
         self,
         spec: ModelSpec,
         weights: WeightSource,
-        *,
         dtype: torch.dtype,
         device: torch.device,
         method: str,

@@ -20,23 +20,10 @@ import numpy as np
 from pellucid.errors import ModelError
 from pellucid.model.fields import Fields, short
 from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
+from pellucid.text.codec import END_OF_TURN
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3")
 """Mistral's files call themselves llama."""
-
-END_OF_TURN = frozenset(
-    {
-        "<|im_end|>",
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|end|>",
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<end_of_turn>",
-    }
-)
-"""Tokens whose name says that an answer ends, as llama.cpp has them: a GGUF file has room for one
-end-of-sequence id, and chat models often have two."""
 
 READ = frozenset(
     {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from pellucid.cache.pool import KVPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
@@ -59,6 +60,19 @@ def plan_memory(
             param="memory",
         )
     return MemoryPlan(num_blocks, block_bytes, free)
+
+
+def make_pool(plan: MemoryPlan, config: EngineConfig, spec: ModelSpec, machine: Machine) -> KVPool:
+    """The KV cache that was planned."""
+    return KVPool(
+        num_layers=spec.num_layers,
+        num_blocks=plan.num_blocks,
+        block_size=config.block_size,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        dtype=machine.dtype,
+        device=machine.device,
+    )
 
 
 def free_memory(device: torch.device) -> int:

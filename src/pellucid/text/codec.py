@@ -16,8 +16,8 @@ END_OF_TURN = frozenset(
         "<end_of_turn>",
     }
 )
-"""Tokens whose name says that an answer ends: a GGUF file has room for one end-of-sequence id, and
-chat models often have two."""
+"""Tokens whose name says that an answer ends, as llama.cpp has them: a GGUF file has room for one
+end-of-sequence id, and chat models often have two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
