@@ -114,7 +114,7 @@ FEATURES: tuple[Feature, ...] = (
             "Do each small step between the matrices (add + norm; norm, rotation and KV write; "
             "activation · up) in one call instead of five to ten tensor operations."
         ),
-        paper="Dao et al. 2022, arXiv:2205.14135, section 3.1",
+        paper="Ivanov et al. 2021, arXiv:2007.00072",
     ),
     Feature(
         key="weights",

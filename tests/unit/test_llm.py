@@ -142,6 +142,8 @@ def test_memory_that_is_not_there_is_refused_with_the_numbers(llm: LLM) -> None:
     machine = Machine(torch.device("cpu"), torch.float32)
     with pytest.raises(InputError, match=r"takes .* GiB of the .* GiB free"):
         plan_memory(EngineConfig(memory=1e6), spec, machine, 128)
+    with pytest.raises(InputError, match="both size the KV cache"):
+        plan_memory(EngineConfig(memory=1.0, num_blocks=8), spec, machine, 128)
     plan = plan_memory(EngineConfig(), spec, machine, 128)
     assert plan.num_blocks == 64 * 128 // 16, "no more than all sequences can use"
     with pytest.raises(InputError, match="more than the model's 128"):

@@ -43,6 +43,8 @@ def plan_memory(
     config: EngineConfig, spec: ModelSpec, machine: Machine, context_length: int
 ) -> MemoryPlan:
     """Size the KV cache from memory that is really free; `InputError` if not one block fits."""
+    if config.num_blocks and config.memory:
+        raise InputError("memory and num_blocks both size the KV cache: give one", param="memory")
     block_bytes = config.block_size * spec.kv_bytes_per_token(machine.dtype.itemsize)
     free = free_memory(machine.device)
     useful = config.max_seqs * -(-context_length // config.block_size)
