@@ -50,7 +50,9 @@ class EngineConfig:
         "GiB for the KV cache; 0 takes what is free, less a reserve, and no more than is useful",
         minimum=0.0,
     )
-    block_size: int = option(16, "tokens in one block of the KV cache", minimum=1)
+    block_size: int = option(
+        0, "tokens in one block of the KV cache; 0 takes 16 on a CPU and 128 on a GPU", minimum=0
+    )
     num_blocks: int = option(0, "blocks in the KV cache; 0 derives them from memory", minimum=0)
     max_seqs: int = option(64, "sequences in one step at most", minimum=1)
     max_waiting: int = option(
@@ -68,6 +70,35 @@ class EngineConfig:
         "norm, rotation and KV write, and gated activation in one call each; auto where possible",
         ("auto", "on", "off"),
     )
+    gemv: str = option(
+        "auto",
+        "products of up to 8 rows by our kernel, with the norm before and the sum or activation "
+        "after them inside; auto on a GPU",
+        ("auto", "on", "off"),
+    )
+    sampler: str = option(
+        "auto",
+        "how tokens are drawn: pivot searches for where top-k and top-p cut, sort orders the "
+        "vocabulary; auto takes pivot on a GPU",
+        ("auto", "pivot", "sort"),
+    )
+    graphs: str = option(
+        "auto",
+        "replay decode steps as CUDA graphs; auto on a GPU, where attention is flash",
+        ("auto", "on", "off"),
+    )
+    capture: str = option(
+        "lazy",
+        "when graphs are captured: each on first use (lazy), or all before the first request "
+        "(start)",
+        ("lazy", "start"),
+    )
+    overlap: str = option(
+        "auto",
+        "plan a step and handle the answers of the last one while the device computes; auto on a "
+        "GPU",
+        ("auto", "on", "off"),
+    )
     batching: str = option(
         "continuous",
         "when a request may join: at any step, when the running batch has ended (dynamic), or "
@@ -75,7 +106,10 @@ class EngineConfig:
         ("continuous", "dynamic", "static"),
     )
     chunked_prefill: int = option(
-        512, "prompt tokens computed in one step at most; 0 does every prompt whole", minimum=0
+        -1,
+        "prompt tokens computed in one step at most; 0 does every prompt whole, -1 takes 512 on a "
+        "CPU and 8192 on a GPU",
+        minimum=-1,
     )
     weights: str = option(
         "auto",

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import time
 
-from pellucid.attention import make_attention
+from pellucid.attention import Heads, choose_attention, make_attention
 from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.kernels import make_ops
+from pellucid.features import FEATURES, check_conflicts, excluded
+from pellucid.kernels import make_draw, make_units
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.model.decoder import Decoder, Loader
 from pellucid.model.spec import ModelSpec
+from pellucid.model.weights import dense_bytes
 from pellucid.quant.linear import choose_method
-from pellucid.request import EngineInfo, EngineStats, Output, Request
-from pellucid.runner.machine import choose_machine
-from pellucid.runner.memory import make_pool, plan_memory
-from pellucid.runner.runner import Runner
-from pellucid.sampling.sampler import Sampler
+from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
+from pellucid.runner.build import Parts, measure
+from pellucid.runner.lanes import Lane, OverlapLane, SerialLane
+from pellucid.runner.machine import Machine, choose_machine
+from pellucid.runner.memory import check_weights_fit, make_pool, naming, plan_memory
+from pellucid.sampling.sampler import Draw, Sampler, draw_by_inversion
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, NullClock
 from pellucid.text.stream import open_text
@@ -36,45 +39,63 @@ class Engine:
         checkpoint: Checkpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
+        check_conflicts(switches_of(config))
         checkpoint = checkpoint or open_checkpoint(config)
         spec = checkpoint.spec
         machine = choose_machine(config)
-        weights = checkpoint.weights(machine.dtype, machine.device)
-        method = choose_method(config.weights, machine.device, weights)
+        device, dtype = machine.device, machine.dtype
         context_length = fit_context(config.context_length, spec)
-        ops = make_ops(config.fused_kernels, machine.device, machine.dtype)
-        load = Loader(spec, weights, machine.dtype, machine.device, method, ops)
-        model = Decoder(spec, load, context_length)
-        memory = plan_memory(config, spec, machine, context_length)
+        heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
+
+        check_weights_fit(dense_bytes(spec, dtype), machine)
+        weights = checkpoint.weights(dtype, device)
+        method = choose_method(config.weights, device, weights)
+        units, chosen = make_units(config.fused_kernels, config.gemv, device, dtype)
+        attention = choose_attention(config.attention, device, dtype, heads)
+        sampler, kernels = make_draw(config.sampler, device)
+        chosen |= {"weights": method, "attention": attention, "sampler": sampler}
+        chosen |= choose_pace(config, machine, chosen)
+        with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
+            load = Loader(spec, weights, dtype, device, method, units)
+            model = Decoder(spec, load, context_length)
+        parts = Parts(
+            config,
+            spec,
+            machine,
+            context_length,
+            model,
+            make_attention(attention, device, dtype, heads),
+            Sampler(spec.eos_token_ids, make_sampler(sampler)),
+            kernels,
+        )
+        memory = plan_memory(config, spec, machine, context_length, measure(parts))
 
         self.config = config
         self.checkpoint = checkpoint
         self.clock = clock or NullClock()
+        self.lane: Lane = OverlapLane() if chosen["overlap"] == "on" else SerialLane()
         self.scheduler = Scheduler(
             config,
-            BlockPool(memory.num_blocks, config.block_size),
+            BlockPool(memory.num_blocks, machine.block_size),
             context_length=context_length,
             eos_token_ids=spec.eos_token_ids,
+            chunk=machine.chunked_prefill,
         )
-        self.runner = Runner(
-            model,
-            make_pool(memory, config, spec, machine),
-            make_attention(config.attention, machine.device, machine.dtype),
-            Sampler(spec.eos_token_ids),
-            machine.device,
-            self.clock,
-        )
+        with naming("KV cache", "set memory or num_blocks lower", "memory"):
+            pool = make_pool(memory.num_blocks, spec, machine)
+        self.runner = parts.runner(pool, self.clock, graphs=chosen["graphs"] == "on")
         self.info = EngineInfo(
             model=checkpoint.name,
             context_length=context_length,
             vocab_size=spec.vocab_size,
-            block_size=config.block_size,
+            block_size=machine.block_size,
             num_blocks=memory.num_blocks,
-            device=str(machine.device),
-            dtype=str(machine.dtype).removeprefix("torch."),
+            device=str(device),
+            dtype=str(dtype).removeprefix("torch."),
             weights=method,
+            switches={**switches_of(config), **chosen},
             eos_token_ids=spec.eos_token_ids,
-            ledger=memory.ledger(model.weight_bytes, config),
+            ledger=memory.ledger(model.weight_bytes),
         )
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
@@ -91,12 +112,12 @@ class Engine:
     def step(self) -> list[Output]:
         """Move every sequence on by what the budget allows; returns what is new."""
         plan = self.scheduler.plan()
-        if not plan.rows:
-            return self._wait()
         self.clock.lap("schedule")
-        result = self.runner.run(plan)
-        outputs = self.scheduler.commit(plan, result)
-        self._count(plan.num_tokens, outputs)
+        flight = self.lane.turn(self.runner.launch(plan) if plan.rows else None)
+        if flight is None:
+            return self._wait(plan)
+        outputs = self.scheduler.commit(flight.plan, flight.land())
+        self._count(flight.plan.num_tokens, outputs)
         self.clock.lap("detokenize")
         return outputs
 
@@ -112,9 +133,9 @@ class Engine:
         counts.num_preemptions = scheduler.num_preemptions
         return counts
 
-    def _wait(self) -> list[Output]:
-        """Nothing may run yet: a static or dynamic batch is still filling."""
-        if self.has_work:
+    def _wait(self, plan: StepPlan) -> list[Output]:
+        """Nothing has landed: the first step has just begun, or a batch is still filling."""
+        if self.has_work and not plan.rows:
             time.sleep(0.001)
         return []
 
@@ -138,6 +159,39 @@ class Engine:
                         f"token id {token} in {param} is not in the vocabulary of {vocab} tokens",
                         param=param,
                     )
+
+
+def switches_of(config: EngineConfig) -> dict[str, str]:
+    """The switches as they were asked for."""
+    return {feature.key: str(getattr(config, feature.key)) for feature in FEATURES}
+
+
+def choose_pace(config: EngineConfig, machine: Machine, chosen: dict[str, str]) -> dict[str, str]:
+    """What `graphs` and `overlap` come to, given the other switches."""
+    if config.graphs == "on" and not machine.is_gpu:
+        raise InputError("graphs on: CUDA graphs need an NVIDIA GPU", param="graphs")
+    settled = {**switches_of(config), **chosen}
+    pace = {}
+    for key in ("graphs", "overlap"):
+        wanted = getattr(config, key)
+        possible = not excluded(key, settled)
+        if wanted == "on" and not possible:
+            check_conflicts({**settled, key: "on"})
+        pace[key] = (
+            "on"
+            if possible and (wanted == "on" or (wanted == "auto" and machine.is_gpu))
+            else "off"
+        )
+    return pace
+
+
+def make_sampler(sampler: str) -> Draw:
+    """How tokens are drawn."""
+    if sampler == "sort":
+        return draw_by_inversion
+    from pellucid.sampling.pivot import draw_by_noise  # Triton loads only where it runs
+
+    return draw_by_noise
 
 
 def fit_context(wanted: int, spec: ModelSpec) -> int:

@@ -14,7 +14,10 @@ Exactness says what a switch may change:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
+
+from pellucid.errors import InputError
 
 Exactness = Literal["bit", "token", "distribution", "lossy"]
 
@@ -88,8 +91,8 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="chunked_prefill",
-        choices=("512", "64", "7", "1", "0"),
-        default="512",
+        choices=("8192", "512", "64", "7", "1", "0"),
+        default="-1",
         off="0",
         exactness="token",
         live=False,
@@ -97,7 +100,8 @@ FEATURES: tuple[Feature, ...] = (
         home="scheduler.py",
         about=(
             "Compute a long prompt in pieces of so many tokens a step, so that the answers already "
-            "running do not wait for it. Off computes every prompt in one step."
+            "running do not wait for it. Off computes every prompt in one step; the default (-1) "
+            "is 512 on a CPU and 8192 on a GPU."
         ),
         paper="Agrawal et al. 2023 (Sarathi), arXiv:2308.16369",
     ),
@@ -115,6 +119,69 @@ FEATURES: tuple[Feature, ...] = (
             "activation · up) in one call instead of five to ten tensor operations."
         ),
         paper="Ivanov et al. 2021, arXiv:2007.00072",
+    ),
+    Feature(
+        key="gemv",
+        choices=("on", "off"),
+        default="auto",
+        off="off",
+        exactness="token",
+        live=False,
+        conflicts=(),
+        home="kernels/triton/gemv.py",
+        about=(
+            "On a GPU, multiply up to 8 rows by a kernel of our own that also takes the norm "
+            "before the matrix and the residual or activation after it: at batch 1 reading the "
+            "matrix is all the work there is. Off leaves products to the vendor's library."
+        ),
+        paper="Williams et al. 2009 (Roofline), doi:10.1145/1498765.1498785",
+    ),
+    Feature(
+        key="sampler",
+        choices=("pivot", "sort"),
+        default="auto",
+        off="sort",
+        exactness="distribution",
+        live=False,
+        conflicts=(),
+        home="kernels/triton/sample.py",
+        about=(
+            "On a GPU, draw by adding noise to the logits and taking the maximum (Gumbel-max), and "
+            "find where top-k and top-p cut by searching for the value instead of sorting the "
+            "vocabulary. Off sorts, and inverts the cumulative distribution."
+        ),
+        paper="Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030",
+    ),
+    Feature(
+        key="graphs",
+        choices=("on", "off"),
+        default="auto",
+        off="off",
+        exactness="bit",
+        live=False,
+        conflicts=("attention=naive", "attention=sdpa"),
+        home="runner/executors.py",
+        about=(
+            "On a GPU, record a decode step once for each padded batch size and replay it in one "
+            "call, instead of launching some two hundred kernels from Python."
+        ),
+        paper="Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
+    ),
+    Feature(
+        key="overlap",
+        choices=("on", "off"),
+        default="auto",
+        off="off",
+        exactness="token",
+        live=False,
+        conflicts=("kv_cache=off",),
+        home="runner/lanes.py",
+        about=(
+            "While the device computes a step, plan the next one and handle the answers of the one "
+            "before; sampled tokens reach the next step without the host having seen them. Off "
+            "waits for every step. A request with penalties waits for its own tokens either way."
+        ),
+        paper="Zhu et al. 2024 (NanoFlow), arXiv:2408.12757",
     ),
     Feature(
         key="weights",
@@ -140,6 +207,29 @@ def by_key(key: str) -> Feature:
         if feature.key == key:
             return feature
     raise KeyError(key)
+
+
+def check_conflicts(settings: Mapping[str, str]) -> None:
+    """`InputError` if a switch that is set on excludes the setting of another one.
+
+    settings: switch → value as the user gave it; `auto` gives way and never conflicts.
+    """
+    for feature in FEATURES:
+        if settings.get(feature.key) in (None, "auto", feature.off):
+            continue
+        if other := excluded(feature.key, settings):
+            key, value = feature.key, settings[feature.key]
+            raise InputError(
+                f"{key} {value} does not work with {other.replace('=', ' ')}: set {key} "
+                f"{feature.off} or leave it out, or change the other",
+                param=key,
+            )
+
+
+def excluded(key: str, settings: Mapping[str, str]) -> str:
+    """The setting (`other=value`) among `settings` that the switch `key` does not work with."""
+    pairs = (conflict.split("=") for conflict in by_key(key).conflicts)
+    return next((f"{k}={v}" for k, v in pairs if settings.get(k) == v), "")
 
 
 def markdown_table() -> str:

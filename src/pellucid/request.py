@@ -209,6 +209,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     weights: str = "dense"
     """dense, or packed where the file's blocks are multiplied as they are."""
+    switches: dict[str, str] = {}
+    """Every row of the switchboard, and what it came to here."""
     eos_token_ids: tuple[int, ...] = ()
     ledger: list[str] = []
     """Where the memory goes, a line each, ready to print."""
@@ -227,6 +229,10 @@ class EngineStats(msgspec.Struct, kw_only=True):
     num_output_tokens: int = 0
 
 
+UNKNOWN = -1
+"""Stands in a row for the token that the step before is about to sample."""
+
+
 @dataclass(slots=True)
 class Row:
     """One sequence's share of a step: compute `tokens`, the first of which stands at `start`.
@@ -237,6 +243,7 @@ class Row:
 
     seq_id: int
     tokens: list[int]
+    """The last may be `UNKNOWN`: then it is what the sequence's previous row sampled."""
     start: int
     """Position of `tokens[0]`; the keys and values of 0..start-1 are in `blocks` already."""
     blocks: list[int]
@@ -248,8 +255,13 @@ class Row:
     params: SamplingParams
     seed: int
     history: list[int]
-    """All tokens so far, prompt first: what penalties look at and what position to seed with."""
+    """All tokens that the host knows, prompt first: what penalties look at."""
     num_prompt: int
+
+    @property
+    def end(self) -> int:
+        """Position after the row's tokens: the one that a sampled token will take."""
+        return self.start + len(self.tokens)
 
 
 @dataclass(slots=True)

@@ -38,6 +38,7 @@ from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.request import (
+    UNKNOWN,
     FinishReason,
     Output,
     Request,
@@ -68,6 +69,9 @@ class Sequence:
     elder: Sequence | None = None
     """The request's first sequence, whose prompt blocks this one can share."""
     computed: int = 0
+    """Tokens whose keys and values are stored, or will be by the steps already launched."""
+    in_flight: int = 0
+    """Tokens that launched steps are about to sample."""
     blocks: list[int] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
     started: float | None = None
@@ -85,6 +89,17 @@ class Sequence:
         return len(self.tokens) - self.num_prompt
 
     @property
+    def length(self) -> int:
+        """Tokens it has, those in flight included."""
+        return len(self.tokens) + self.in_flight
+
+    @property
+    def waits_for_tokens(self) -> bool:
+        """Whether its next row must wait until what is in flight has landed: it may have no next
+        row, or the next choice depends on tokens that only the device knows yet."""
+        return self.in_flight > 0 and (self.length >= self.limit or looks_back(self.params))
+
+    @property
     def prompt_ready(self) -> bool:
         return self.computed >= self.num_prompt
 
@@ -92,6 +107,12 @@ class Sequence:
     def wants_prompt_logprobs(self) -> bool:
         wanted = self.params.prompt_logprobs is not None and self.elder is None
         return wanted and len(self.prompt_logprobs) < self.num_prompt
+
+
+def looks_back(params: SamplingParams) -> bool:
+    """Whether choosing a token takes the tokens before it (penalties)."""
+    penalties = (params.presence_penalty, params.frequency_penalty)
+    return params.repetition_penalty != 1 or any(penalties)
 
 
 class Admission(Protocol):
@@ -147,6 +168,7 @@ class Scheduler:
         *,
         context_length: int,
         eos_token_ids: tuple[int, ...],
+        chunk: int,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.pool = pool
@@ -156,7 +178,7 @@ class Scheduler:
         self.expects_more = True
         self.num_preemptions = 0
         self._max_seqs = config.max_seqs
-        self._budget = config.chunked_prefill or 2**62
+        self._budget = chunk or 2**62
         self._keeps_kv = config.kv_cache == "on"
         self._admission = choose_admission(config)
         self._eos = frozenset(eos_token_ids)
@@ -175,7 +197,7 @@ class Scheduler:
         elder: Sequence | None = None
         for index in range(request.params.n):
             sequence = Sequence(
-                id=self._next_id,
+                id=self._new_id(),
                 request=request,
                 index=index,
                 tokens=list(request.prompt_token_ids),
@@ -187,7 +209,6 @@ class Scheduler:
                 elder=elder,
             )
             elder = elder or sequence
-            self._next_id += 1
             self.waiting.append(sequence)
 
     def abort(self, request_id: str) -> None:
@@ -206,7 +227,7 @@ class Scheduler:
         position = 0
         while position < len(self.running):
             sequence = self.running[position]
-            wanted = len(sequence.tokens) - sequence.computed
+            wanted = 0 if sequence.waits_for_tokens else sequence.length - sequence.computed
             count = wanted if wanted == 1 else min(wanted, budget)
             if count and self._make_room(sequence, sequence.computed + count):
                 plan.rows.append(self._row(sequence, count))
@@ -221,11 +242,11 @@ class Scheduler:
         entries = zip(plan.rows, result.sampled, result.prompt_logprobs, strict=True)
         for row, sampled, scores in entries:
             sequence = by_id.get(row.seq_id)
-            if sequence is None:  # aborted while the step ran
+            if sequence is None:  # ended, aborted or preempted while the step ran
                 continue
-            sequence.computed = row.start + len(row.tokens)
             self._note_scores(sequence, row, scores)
             if sampled is not None:
+                sequence.in_flight -= 1
                 outputs.append(self._append(sequence, sampled))
         return outputs
 
@@ -235,9 +256,13 @@ class Scheduler:
             "a waiting one has blocks"
         )
         for sequence in self.running:
-            assert sequence.computed < len(sequence.tokens), "a running one has nothing to do"
+            assert sequence.computed < sequence.length, "a running one has nothing to do"
             assert self.pool.missing(sequence.blocks, sequence.computed) == 0, "too few blocks"
         self.pool.check_integrity(s.blocks for s in self.running)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id
 
     def _limit(self, request: Request) -> int:
         num_prompt, wanted = len(request.prompt_token_ids), request.params.max_tokens
@@ -267,7 +292,7 @@ class Scheduler:
             len(self.running), len(self.waiting), waited, self.expects_more
         ):
             return
-        promised = sum(self.pool.missing(s.blocks, len(s.tokens)) for s in self.running)
+        promised = sum(self.pool.missing(s.blocks, s.length) for s in self.running)
         for sequence in self._admissible():
             shared = self._shareable(sequence)
             needed = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
@@ -301,7 +326,8 @@ class Scheduler:
         while not self.pool.grow(sequence.blocks, num_tokens):
             victim = self.running.pop()
             self.pool.release(victim.blocks)
-            victim.computed = 0
+            victim.computed = victim.in_flight = 0
+            victim.id = self._new_id()  # what is still in flight for the old one will be ignored
             victim.num_preemptions += 1
             self.num_preemptions += 1
             self.waiting.appendleft(victim)
@@ -310,14 +336,20 @@ class Scheduler:
         return True
 
     def _row(self, sequence: Sequence, count: int) -> Row:
-        start = sequence.computed
+        """The next `count` tokens, which from here on count as computed."""
+        start, end = sequence.computed, sequence.computed + count
+        samples = end == sequence.length
+        tokens = sequence.tokens[start:end]
+        tokens += [UNKNOWN] * (count - len(tokens))
+        sequence.computed = end
+        sequence.in_flight += samples
         return Row(
             seq_id=sequence.id,
-            tokens=sequence.tokens[start : start + count],
+            tokens=tokens,
             start=start,
             blocks=sequence.blocks,
-            samples=start + count == len(sequence.tokens),
-            scores_prompt=sequence.wants_prompt_logprobs,
+            samples=samples,
+            scores_prompt=sequence.wants_prompt_logprobs and start < sequence.num_prompt,
             params=sequence.params,
             seed=sequence.seed,
             history=sequence.tokens,

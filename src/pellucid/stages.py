@@ -56,6 +56,9 @@ class WallClock:
         self.ns[stage] += now - self._last
         self._last = now
 
+    def settle(self) -> None:
+        """`ns` is up to date: on the host there is nothing to wait for."""
+
     def restart(self) -> None:
         """Forget everything so far and start at zero."""
         self.ns.clear()

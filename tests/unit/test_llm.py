@@ -139,8 +139,8 @@ def test_bad_requests_are_refused(
 
 def test_memory_that_is_not_there_is_refused_with_the_numbers(llm: LLM) -> None:
     spec = llm.engine.checkpoint.spec
-    machine = Machine(torch.device("cpu"), torch.float32)
-    with pytest.raises(InputError, match=r"takes .* GiB of the .* GiB free"):
+    machine = Machine(torch.device("cpu"), torch.float32, 16, 512)
+    with pytest.raises(InputError, match=r"take .* GiB, and .* GiB are free"):
         plan_memory(EngineConfig(memory=1e6), spec, machine, 128)
     with pytest.raises(InputError, match="both size the KV cache"):
         plan_memory(EngineConfig(memory=1.0, num_blocks=8), spec, machine, 128)

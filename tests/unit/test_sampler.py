@@ -22,7 +22,7 @@ def row(history: list[int] | None = None, num_prompt: int = 1, seed: int = 0, **
     return Row(
         seq_id=0,
         tokens=[0],
-        start=0,
+        start=len(history or [0]) - 1,
         blocks=[0],
         samples=True,
         scores_prompt=False,

@@ -12,7 +12,7 @@ A backend sees the rows of a step once, in `prepare`, and makes of them whatever
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -57,3 +57,14 @@ class AttentionBackend(Protocol):
     ) -> torch.Tensor:
         """q [tokens, heads, dim], keys/values [num_blocks, block_size, kv_heads, dim] (the new
         tokens' are in place already) → [tokens, heads, dim]. `rows`: what `prepare` gave."""
+
+
+@runtime_checkable
+class PaddedAttention(AttentionBackend, Protocol):
+    """A backend that can also work from tensors alone, as a captured graph must."""
+
+    def prepare_decode(self, contexts: torch.Tensor, tables: torch.Tensor) -> Any:
+        """Rows of one new token each, in order: contexts int32 [R], tables int32 [R, blocks].
+
+        Both may hold other values when `attend`'s launches are replayed.
+        """

@@ -16,7 +16,7 @@ import torch
 
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
-from pellucid.kernels import Ops
+from pellucid.kernels.units import Stream, Units, settled
 from pellucid.model.checkpoint import WeightSource
 from pellucid.model.rope import rope_tables
 from pellucid.model.spec import ModelSpec
@@ -50,7 +50,7 @@ class Layer:
     def __init__(self, spec: ModelSpec, index: int, load: Loader) -> None:
         self.index = index
         self.spec = spec
-        self.ops = load.ops
+        self.units = load.units
         prefix = f"layers.{index}."
         self.attn_norm = load.norm(prefix + "attn_norm")
         self.qkv = load.linear(prefix + "q", prefix + "k", prefix + "v")
@@ -67,40 +67,46 @@ class Layer:
 
     def __call__(
         self,
-        x: torch.Tensor,
+        stream: Stream,
         batch: Batch,
         rotation: Rotation,
         cache: KVPool,
         attention: AttentionBackend,
         clock: Clock,
-    ) -> torch.Tensor:
-        """x [T, hidden] → [T, hidden]."""
-        spec, eps, ops = self.spec, self.spec.norm_eps, self.ops
+    ) -> Stream:
+        """The residual stream [T, hidden] with both branches added, or about to be."""
+        spec, eps, units = self.spec, self.spec.norm_eps, self.units
         keys, values = cache.keys[self.index], cache.values[self.index]
-        h = ops.norm(x, self.attn_norm, eps)
+        stream, h = units.norm(stream, self.attn_norm, eps)
         clock.lap("norm")
-        qkv = self.qkv(h).view(len(h), -1, spec.head_dim)
+        qkv = units.linear(h, self.qkv)
+        qkv = qkv.view(len(qkv), -1, spec.head_dim)
         clock.lap("qkv")
-        q = ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
+        q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
         clock.lap("kv_write")
-        h = attention.attend(q, keys, values, batch.rows, self.shape)
+        h = attention.attend(q, keys, values, batch.rows, self.shape).flatten(1)
         clock.lap("attention")
-        h = self.o(h.flatten(1))
+        stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")
-        x, h = ops.add_norm(x, self._branch(h, self.attn_post_norm), self.mlp_norm, eps)
+        stream, h = units.norm(stream, self.mlp_norm, eps)
         clock.lap("norm")
-        h = self.down(ops.gated(self.gate_up(h), spec.activation))
-        x = x + self._branch(h, self.mlp_post_norm)
+        h = units.gated(h, self.gate_up, spec.activation)
+        stream = self._add(stream, h, self.down, self.mlp_post_norm)
         clock.lap("mlp")
-        return x
+        return stream
 
-    def _branch(self, h: torch.Tensor, post_norm: torch.Tensor | None) -> torch.Tensor:
-        """What is added to the residual: with Gemma, a norm of it."""
-        return h if post_norm is None else self.ops.norm(h, post_norm, self.spec.norm_eps)
+    def _add(
+        self, stream: Stream, h: torch.Tensor, matrix: Linear, post_norm: torch.Tensor | None
+    ) -> Stream:
+        """Add matrix(h) to the residual: with Gemma, the norm of it."""
+        if post_norm is None:
+            return self.units.add_linear(stream, h, matrix)
+        branch = self.units.linear(h, matrix)
+        return settled(stream), self.units.ops.norm(branch, post_norm, self.spec.norm_eps)
 
 
 class Loader:
-    """Makes layers out of named weights: what dtype, device, method and ops they get."""
+    """Makes layers out of named weights: what dtype, device, method and units they get."""
 
     def __init__(
         self,
@@ -109,14 +115,14 @@ class Loader:
         dtype: torch.dtype,
         device: torch.device,
         method: str,
-        ops: Ops,
+        units: Units,
     ) -> None:
         self.spec = spec
         self.weights = weights
         self.dtype = dtype
         self.device = device
         self.method = method
-        self.ops = ops
+        self.units = units
 
     def norm(self, name: str) -> torch.Tensor:
         """A norm's weight, float32 [dim]."""
@@ -151,7 +157,7 @@ class Decoder:
 
     def __init__(self, spec: ModelSpec, load: Loader, context_length: int) -> None:
         self.spec = spec
-        self.ops = load.ops
+        self.units = load.units
         self.embed = load.embedding("embed")
         self.layers = [Layer(spec, index, load) for index in range(spec.num_layers)]
         self.norm = load.norm("norm")
@@ -178,17 +184,18 @@ class Decoder:
         if self.rope_local is not self.rope:
             local = self.rope_local.at(batch.positions)
         clock.lap("embed")
+        stream: Stream = (x, None)
         for layer in self.layers:
             turn = local if layer.shape.window else rotation
-            x = layer(x, batch, turn, cache, attention, clock)
-        return x
+            stream = layer(stream, batch, turn, cache, attention, clock)
+        return settled(stream)
 
     def logits(self, hidden: torch.Tensor, clock: Clock) -> torch.Tensor:
-        """hidden [rows, hidden] → float32 [rows, vocab]."""
-        h = self.ops.norm(hidden, self.norm, self.spec.norm_eps)
+        """hidden [rows, hidden] → [rows, vocab], in hidden's dtype unless the head caps them."""
+        _, h = self.units.norm((hidden, None), self.norm, self.spec.norm_eps)
         clock.lap("norm")
-        logits = self.head(h).float()
+        logits = self.units.linear(h, self.head)
         if cap := self.spec.logit_softcap:
-            logits = cap * torch.tanh(logits / cap)
+            logits = cap * torch.tanh(logits.float() / cap)
         clock.lap("lm_head")
         return logits

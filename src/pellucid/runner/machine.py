@@ -19,6 +19,14 @@ class Machine:
 
     device: torch.device
     dtype: torch.dtype
+    block_size: int
+    """Tokens in one block of the KV cache."""
+    chunked_prefill: int
+    """Prompt tokens in one step at most; 0: no limit."""
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.device.type == "cuda"
 
 
 def choose_machine(config: EngineConfig) -> Machine:
@@ -34,7 +42,11 @@ def choose_machine(config: EngineConfig) -> Machine:
     dtype = config.dtype
     if dtype == "auto":
         dtype = "bfloat16" if name == "cuda" or has_bf16_units() else "float32"
-    return Machine(torch.device(name), getattr(torch, dtype))
+    block_size = config.block_size or (128 if name == "cuda" else 16)
+    chunk = config.chunked_prefill
+    if chunk < 0:
+        chunk = 8192 if name == "cuda" else 512
+    return Machine(torch.device(name), getattr(torch, dtype), block_size, chunk)
 
 
 def num_cores() -> int:

@@ -1,19 +1,72 @@
-"""The device's side of a step: forward, logits where they are needed, sample."""
+"""The device's side of a step: forward, logits where they are needed, sample.
+
+`launch` starts a step and returns a `Flight` without waiting for the device; `Flight.land` waits.
+On a CPU there is nothing to wait for and the flight has landed when it starts.
+
+Decode steps on a GPU take the road of padded rows in persistent buffers (`_decode`), through the
+executor; everything else is ragged. The tokens of a step stay on the device as well, in `_sampled`,
+where the next step finds those that the host has not seen yet.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Any
+
 import torch
 
-from pellucid.attention import AttentionBackend
+from pellucid.attention import AttentionBackend, PaddedAttention
 from pellucid.cache.pool import KVPool
-from pellucid.model.decoder import Decoder
+from pellucid.kernels import DecodeKernels
+from pellucid.model.decoder import Batch, Decoder
 from pellucid.request import Row, StepPlan, StepResult, TokenLogprob
-from pellucid.runner.inputs import make_batch
-from pellucid.sampling.sampler import Sampler, token_logprobs
+from pellucid.runner.executors import Executor
+from pellucid.runner.inputs import DecodeInputs, make_batch
+from pellucid.sampling.sampler import Choice, Sampler, Scores, score
 from pellucid.stages import Clock
 
 _SCORE_ROWS = 64
 """Prompt positions scored at a time: bounds the memory of [positions, vocab] logits."""
+
+
+class HostCopy:
+    """A tensor on its way to the host."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self._event: torch.cuda.Event | None = None
+        self._host = tensor
+        if tensor.is_cuda:
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.current_stream().record_event()
+
+    def tolist(self) -> list[Any]:
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.tolist()
+
+
+@dataclass(slots=True)
+class Flight:
+    """A step that was launched and may still be running."""
+
+    plan: StepPlan
+    asking: list[int] = field(default_factory=list)
+    """Which rows of the plan sample."""
+    tokens: HostCopy | None = None
+    choice: Choice | None = None
+    scores: dict[int, list[Scores]] = field(default_factory=dict)
+    """Of rows that score their prompt."""
+
+    def land(self) -> StepResult:
+        """Wait for the device and read what it chose."""
+        sampled: list[TokenLogprob | None] = [None] * len(self.plan.rows)
+        if self.tokens is not None and self.choice is not None:
+            entries = self.choice.read(self.tokens.tolist())
+            for i, entry in zip(self.asking, entries, strict=True):
+                sampled[i] = entry
+        read = {i: [e for part in parts for e in part.read()] for i, parts in self.scores.items()}
+        return StepResult(sampled, [read.get(i) for i in range(len(self.plan.rows))])
 
 
 class Runner:
@@ -25,46 +78,138 @@ class Runner:
         cache: KVPool,
         attention: AttentionBackend,
         sampler: Sampler,
-        device: torch.device,
         clock: Clock,
+        device: torch.device,
+        max_rows: int,
+        decode: DecodeSteps | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
         self.attention = attention
         self.sampler = sampler
-        self.device = device
         self.clock = clock
+        self.decode = decode
+        self._sampled = torch.zeros(max_rows, dtype=torch.int64, device=device)
+        if decode is not None:
+            self._sampled = decode.sampled
+        self._places: dict[int, int] = {}
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Launch the plan and wait for it."""
+        return self.launch(plan).land()
 
     @torch.inference_mode()
-    def run(self, plan: StepPlan) -> StepResult:
-        """Compute every row of the plan; sample where a row says so."""
-        batch = make_batch(plan, self.cache.block_size, self.attention, self.device)
+    def launch(self, plan: StepPlan) -> Flight:
+        """Start computing every row of the plan, and sampling where a row says so."""
+        flight = Flight(plan, [i for i, row in enumerate(plan.rows) if row.samples])
+        if self.decode is not None and is_decode(plan):
+            logits = self.decode.run(plan.rows, self._places)
+            if all(map(self.sampler.is_plain, plan.rows)) and self.decode.samples:
+                chosen = Choice(self._sampled[: len(plan.rows)], [], None)
+            else:
+                chosen = self.sampler.launch(logits, plan.rows)
+            self._keep(flight, chosen)
+        else:
+            self._ragged(flight)
+        return flight
+
+    def _ragged(self, flight: Flight) -> None:
+        plan = flight.plan
+        batch = make_batch(plan, self.cache.block_size, self.attention, self._sampled, self._places)
         self.clock.lap("prepare")
         hidden = self.model.forward(batch, self.cache, self.attention, self.clock)
-        sampled: list[TokenLogprob | None] = [None] * len(plan.rows)
-        asking = [i for i, row in enumerate(plan.rows) if row.samples]
-        if asking:
-            last = hidden[[batch.ends[i] - 1 for i in asking]]
+        if flight.asking:
+            last = hidden[[batch.ends[i] - 1 for i in flight.asking]]
             logits = self.model.logits(last, self.clock)
-            chosen = self.sampler.sample(logits, [plan.rows[i] for i in asking])
-            for i, token in zip(asking, chosen, strict=True):
-                sampled[i] = token
-            self.clock.lap("sample")
-        scores = [
-            self._score(hidden[end - len(row.tokens) : end], row) if row.scores_prompt else None
-            for row, end in zip(plan.rows, batch.ends, strict=True)
-        ]
-        return StepResult(sampled, scores)
+            self._keep(flight, self.sampler.launch(logits, [plan.rows[i] for i in flight.asking]))
+        for i, (row, end) in enumerate(zip(plan.rows, batch.ends, strict=True)):
+            if row.scores_prompt:
+                flight.scores[i] = self._score(hidden[end - len(row.tokens) : end], row)
 
-    def _score(self, hidden: torch.Tensor, row: Row) -> list[TokenLogprob]:
-        """Log-probabilities of the prompt tokens that follow the row's tokens."""
-        targets = row.history[row.start + 1 : min(row.start + len(row.tokens) + 1, row.num_prompt)]
-        num_top = row.params.prompt_logprobs or 0
-        entries: list[TokenLogprob] = []
-        for begin in range(0, len(targets), _SCORE_ROWS):
-            part = targets[begin : begin + _SCORE_ROWS]
-            logits = self.model.logits(hidden[begin : begin + len(part)], self.clock)
-            logprobs = torch.log_softmax(logits, dim=-1)
-            entries += token_logprobs(logprobs, part, [num_top] * len(part))
+    def _keep(self, flight: Flight, choice: Choice) -> None:
+        """Send the tokens to the host, and keep them for the next step."""
+        flight.choice, flight.tokens = choice, HostCopy(choice.tokens)
+        if choice.tokens.data_ptr() != self._sampled.data_ptr():
+            self._sampled[: len(flight.asking)].copy_(choice.tokens)
+        self._places = {flight.plan.rows[i].seq_id: n for n, i in enumerate(flight.asking)}
         self.clock.lap("sample")
-        return entries
+
+    def _score(self, hidden: torch.Tensor, row: Row) -> list[Scores]:
+        """Log-probabilities of the prompt tokens that follow the row's tokens."""
+        targets = row.history[row.start + 1 : min(row.end + 1, row.num_prompt)]
+        num_top = row.params.prompt_logprobs or 0
+        parts: list[Scores] = []
+        for begin in range(0, len(targets), _SCORE_ROWS):
+            part = torch.tensor(targets[begin : begin + _SCORE_ROWS], device=hidden.device)
+            logits = self.model.logits(hidden[begin : begin + len(part)], self.clock)
+            logprobs = torch.log_softmax(logits.float(), dim=-1)
+            parts.append(score(logprobs, part, [num_top] * len(part)))
+        self.clock.lap("sample")
+        return parts
+
+
+def is_decode(plan: StepPlan) -> bool:
+    """Whether every row computes one token and samples the next."""
+    return all(len(row.tokens) == 1 and row.samples and not row.scores_prompt for row in plan.rows)
+
+
+class DecodeSteps:
+    """Steps of one new token a row: padded, on persistent buffers, through the executor."""
+
+    def __init__(
+        self,
+        model: Decoder,
+        cache: KVPool,
+        attention: PaddedAttention,
+        clock: Clock,
+        inputs: DecodeInputs,
+        executor: Executor,
+        kernels: DecodeKernels,
+    ) -> None:
+        self.samples = kernels.samples
+        self.capacity = inputs.capacity
+        self.sampled = torch.zeros(inputs.capacity, dtype=torch.int64, device=inputs.device)
+        self._model = model
+        self._cache = cache
+        self._attention = attention
+        self._clock = clock
+        self._inputs = inputs
+        self._executor = executor
+        self._kernels = kernels
+
+    def run(self, rows: list[Row], places: dict[int, int]) -> torch.Tensor:
+        """Logits of the rows [rows, vocab]; where kernels sample, tokens are in `sampled`."""
+        size = self._inputs.fill(rows, places)
+        self._clock.lap("prepare")
+        return self._executor.run(size, lambda: self.step(size))[: len(rows)]
+
+    def capture(self, size: int) -> None:
+        """Have the executor see the step of `size` rows before it is needed; all rows padding."""
+        self._inputs.fill([], {}, size)
+        self._executor.run(size, lambda: self.step(size))
+
+    def step(self, size: int) -> torch.Tensor:
+        """Everything between the input buffers and the logits of `size` rows."""
+        inputs, kernels = self._inputs, self._kernels
+        tables, positions = inputs.tables[:size], inputs.positions(size)
+        given = kernels.prepare(
+            inputs.tokens(size),
+            positions,
+            tables,
+            inputs.seeds[:size],
+            self.sampled,
+            self._cache.block_size,
+        )
+        batch = Batch(
+            tokens=given.tokens,
+            positions=positions,
+            slots=given.slots,
+            rows=self._attention.prepare_decode(given.contexts, tables),
+            ends=[],
+        )
+        hidden = self._model.forward(batch, self._cache, self._attention, self._clock)
+        logits = self._model.logits(hidden, self._clock)
+        if kernels.choose is not None:
+            chosen = kernels.choose(logits, inputs.temperatures[:size], given.keys)
+            self.sampled[:size].copy_(chosen)
+        return logits

@@ -18,7 +18,7 @@ NEVER = float("-inf")
 def forbid_early_end(logits: torch.Tensor, rows: Sequence[Row], eos: tuple[int, ...]) -> None:
     """Before `min_tokens` new tokens, the tokens that would end the answer are impossible."""
     for index, row in enumerate(rows):
-        if len(row.history) - row.num_prompt < row.params.min_tokens:
+        if row.end - row.num_prompt < row.params.min_tokens:
             ends = (*row.params.stop_token_ids, *(() if row.params.ignore_eos else eos))
             logits[index, list(ends)] = NEVER
 
@@ -38,7 +38,7 @@ def penalize(logits: torch.Tensor, rows: Sequence[Row]) -> None:
     Sources: repetition, Keskar et al. 2019 (CTRL), arXiv:1909.05858, over prompt and answer;
     presence and frequency as OpenAI defines them, over the answer.
     """
-    index = [i for i, row in enumerate(rows) if _is_penalized(row)]
+    index = [i for i, row in enumerate(rows) if is_penalized(row)]
     if not index:
         return
     chosen = [rows[i] for i in index]
@@ -124,7 +124,8 @@ def _head_mask(
     return keep, [whole or bool(flag) for flag in enough[:, 0].tolist()]
 
 
-def _is_penalized(row: Row) -> bool:
+def is_penalized(row: Row) -> bool:
+    """Whether the row's choice depends on the tokens before it."""
     p = row.params
     return bool(p.repetition_penalty != 1 or p.presence_penalty or p.frequency_penalty)
 

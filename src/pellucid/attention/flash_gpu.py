@@ -1,0 +1,184 @@
+"""Flash attention on an NVIDIA GPU: our kernels, over pages, for a whole ragged batch at a time.
+
+Rows with many new tokens are bound by arithmetic and go to `kernels/triton/flash.py`, rows with one
+new token by memory and go to `kernels/triton/decode.py`; either is one launch a layer, however many
+rows there are. A long prompt that is computed whole may go to cuDNN's kernel instead, where that
+was measured to be faster (`CUDNN_FROM`).
+
+`prepare_decode` serves the padded steps of a captured graph: what it returns refers to tensors on
+the device only, so that the same launches fit whatever contexts the next replay finds there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from pellucid.attention.base import AttentionRow, AttentionShape
+from pellucid.attention.paged import PagedRow, page
+from pellucid.attention.sdpa import attend_rows
+from pellucid.kernels.triton.decode import choose_splits, decode_attention
+from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
+
+CUDNN_FROM: dict[tuple[int, int], int] = {}
+"""(compute capability, major; head dim) → new tokens from which cuDNN's attention of a fresh prompt
+is faster than ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class LongRows:
+    """Rows with many new tokens, on the device."""
+
+    tiles: torch.Tensor
+    rows: torch.Tensor
+    tables: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SingleRows:
+    """Rows with one new token, on the device."""
+
+    firsts: torch.Tensor
+    contexts: torch.Tensor
+    tables: torch.Tensor
+    num_splits: int
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRows:
+    """A step's rows, by the road that they take."""
+
+    fresh: list[PagedRow]
+    long: LongRows | None
+    single: SingleRows | None
+
+
+class FlashGpuAttention:
+    """Our kernels, and cuDNN's where it is faster."""
+
+    def __init__(
+        self, group: int, kv_heads: int, head_dim: int, block_size: int, dtype: torch.dtype
+    ) -> None:
+        self._group = group
+        self._kv_heads = kv_heads
+        self._head_dim = head_dim
+        self._block_size = block_size
+        self._dtype = dtype
+
+    def prepare(self, rows: list[AttentionRow], device: torch.device) -> GpuRows:
+        fresh, long, single = [], [], []
+        for row in rows:
+            if row.num_new == 1:
+                single.append(row)
+            elif row.num_new == row.context >= self._cudnn_from(device):
+                fresh.append(row)
+            else:
+                long.append(row)
+        return GpuRows(page(fresh, device), self._long(long, device), self._single(single, device))
+
+    def prepare_decode(self, contexts: torch.Tensor, tables: torch.Tensor) -> GpuRows:
+        """Rows that are one token each, in order. contexts int32 [R], tables int32 [R, blocks]."""
+        most = tables.shape[1] * self._block_size
+        splits = self._splits(len(contexts), most, contexts.device)
+        firsts = torch.arange(len(contexts), dtype=torch.int32, device=contexts.device)
+        return GpuRows([], None, SingleRows(firsts, contexts, tables, splits))
+
+    def attend(
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        rows: GpuRows,
+        shape: AttentionShape,
+    ) -> torch.Tensor:
+        out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+        scale, window, softcap = shape.scale, shape.window, shape.softcap
+        if rows.fresh:
+            self._attend_fresh(q, keys, values, rows.fresh, shape, out)
+        if (long := rows.long) is not None:
+            flash_attention(
+                q,
+                keys,
+                values,
+                out,
+                long.tiles,
+                long.rows,
+                long.tables,
+                scale=scale,
+                window=window,
+                softcap=softcap,
+            )
+        if (single := rows.single) is not None:
+            decode_attention(
+                q,
+                keys,
+                values,
+                out,
+                single.firsts,
+                single.contexts,
+                single.tables,
+                scale=scale,
+                window=window,
+                softcap=softcap,
+                num_splits=single.num_splits,
+            )
+        return out
+
+    def _attend_fresh(
+        self,
+        q: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        rows: list[PagedRow],
+        shape: AttentionShape,
+        out: torch.Tensor,
+    ) -> None:
+        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], True):
+            attend_rows(q, keys, values, rows, shape, out)
+
+    def _long(self, rows: Sequence[AttentionRow], device: torch.device) -> LongRows | None:
+        if not rows:
+            return None
+        tiling = choose_tiling(self._head_dim, self._dtype, self._block_size, on_hopper(device))
+        triples = [(row.queries.start, row.num_new, row.context) for row in rows]
+        tiles = make_tiles(triples, self._group, tiling.block_m)
+        parts = (tiles, triples, padded_tables([row.blocks for row in rows]))
+        return LongRows(*(torch.tensor(p, dtype=torch.int32, device=device) for p in parts))
+
+    def _single(self, rows: Sequence[AttentionRow], device: torch.device) -> SingleRows | None:
+        if not rows:
+            return None
+        firsts = [row.queries.start for row in rows]
+        contexts = [row.context for row in rows]
+        tables = padded_tables([row.blocks for row in rows])
+        first, context, table = (
+            torch.tensor(part, dtype=torch.int32, device=device)
+            for part in (firsts, contexts, tables)
+        )
+        return SingleRows(first, context, table, self._splits(len(rows), max(contexts), device))
+
+    def _splits(self, num_rows: int, most: int, device: torch.device) -> int:
+        return choose_splits(num_rows, self._kv_heads, most, num_multiprocessors(device))
+
+    def _cudnn_from(self, device: torch.device) -> float:
+        if device.type != "cuda" or self._dtype == torch.float32:
+            return float("inf")
+        major, _ = torch.cuda.get_device_capability(device)
+        return CUDNN_FROM.get((major, self._head_dim), float("inf"))
+
+
+@cache
+def num_multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return 4  # Triton's interpreter
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def padded_tables(tables: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Block tables of equal length; what is added is never looked at."""
+    longest = max(map(len, tables))
+    return [[*table, *[0] * (longest - len(table))] for table in tables]

@@ -1,0 +1,85 @@
+"""Slow twins of the small steps and of the GEMV: the formulas, in float64, rounded once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / rms(x) · weight over the last dimension."""
+    return _normed(x, weight, eps).to(x.dtype)
+
+
+def add_rms_norm(x: Tensor, branch: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x + branch, rounded, and the norm of that."""
+    total = (x.double() + branch.double()).to(x.dtype)
+    return total, rms_norm(total, weight, eps)
+
+
+def gated(gate_up: Tensor, activation: str) -> Tensor:
+    """act(gate) · up."""
+    return _gated(gate_up.double(), activation).to(gate_up.dtype)
+
+
+def rotate_and_write(
+    qkv: Tensor,
+    norms: tuple[Tensor, Tensor] | None,
+    eps: float,
+    rotation: tuple[Tensor, Tensor],
+    keys: Tensor,
+    values: Tensor,
+    slots: Tensor,
+) -> Tensor:
+    """q normed and turned; k, the same, and v written to their slots, one token at a time."""
+    page_size, kv_heads = keys.shape[1], keys.shape[2]
+    q, k, v = qkv.double().split((qkv.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
+    if norms is not None:
+        q, k = _normed(q, norms[0], eps), _normed(k, norms[1], eps)
+    q, k = _turned(q, *rotation), _turned(k, *rotation)
+    for token, slot in enumerate(slots.tolist()):
+        keys[slot // page_size, slot % page_size] = k[token].to(keys.dtype)
+        values[slot // page_size, slot % page_size] = v[token].to(values.dtype)
+    return q.to(qkv.dtype)
+
+
+def gemv(
+    x: Tensor,
+    weight: Tensor,
+    *,
+    bias: Tensor | None = None,
+    norm: Tensor | None = None,
+    eps: float = 0.0,
+    residual: Tensor | None = None,
+    gated: str = "",
+) -> Tensor:
+    """act(norm(x) · weightᵀ + bias) + residual."""
+    out = (x.double() if norm is None else _normed(x, norm, eps)) @ weight.double().T
+    if bias is not None:
+        out = out + bias.double()
+    if gated:
+        out = _gated(out, gated)
+    if residual is not None:
+        out = out + residual.double()
+    return out.to(x.dtype)
+
+
+def _normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    x = x.double()
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.double()
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x [T, heads, dim], cos and sin [T, half]."""
+    half = cos.shape[1]
+    cos, sin = cos.double()[:, None], sin.double()[:, None]
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), dim=-1)
+
+
+def _gated(gate_up: Tensor, activation: str) -> Tensor:
+    gate, up = gate_up.chunk(2, dim=-1)
+    if activation == "silu":
+        return F.silu(gate) * up
+    return F.gelu(gate, approximate="tanh") * up

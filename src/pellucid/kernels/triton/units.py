@@ -1,0 +1,64 @@
+"""The pieces of a layer fused around each matrix, for the few rows of a small decode step.
+
+With up to `MAX_ROWS` rows a product is bound by reading the matrix, so whatever else it does on the
+way is free, and every launch that disappears is time won: the norm moves into the product that
+reads it, residual and activation into the one that makes them. Steps with more rows are composed.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeGuard, runtime_checkable
+
+from torch import Tensor
+
+from pellucid.kernels.triton.gemv import gemv
+from pellucid.kernels.units import Composed, Deferred, Input, Matrix, Stream, settled
+
+MAX_ROWS = 8
+"""From there on the library's matrix product, which reads the matrix once for all rows, wins."""
+
+
+@runtime_checkable
+class Plain(Protocol):
+    """A matrix of plain numbers."""
+
+    weight: Tensor
+    """[out, in]"""
+    bias: Tensor | None
+
+
+class GemvUnits(Composed):
+    """`kernels.units.Units`: one launch a unit where there are few rows."""
+
+    def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
+        x, branch = stream
+        if branch is None and len(x) <= MAX_ROWS:
+            return stream, Deferred(x, weight, eps)
+        return super().norm(stream, weight, eps)
+
+    def linear(self, h: Input, matrix: Matrix) -> Tensor:
+        if not fits(matrix, h):
+            return super().linear(h, matrix)
+        x, norm, eps = opened(h)
+        return gemv(x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps)
+
+    def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
+        if not fits(matrix, h) or matrix.bias is not None:
+            return super().gated(h, matrix, activation)
+        x, norm, eps = opened(h)
+        return gemv(x, matrix.weight, norm=norm, eps=eps, gated=activation)
+
+    def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
+        if not fits(matrix, h):
+            return super().add_linear(stream, h, matrix)
+        return gemv(h, matrix.weight, bias=matrix.bias, residual=settled(stream)), None
+
+
+def fits(matrix: Matrix, h: Input) -> TypeGuard[Plain]:
+    x = h.x if isinstance(h, Deferred) else h
+    return len(x) <= MAX_ROWS and isinstance(matrix, Plain)
+
+
+def opened(h: Input) -> tuple[Tensor, Tensor | None, float]:
+    """What is multiplied, and the norm to take of it first."""
+    return (h.x, h.weight, h.eps) if isinstance(h, Deferred) else (h, None, 0.0)

@@ -1,0 +1,71 @@
+"""How a decode step gets onto the device: launch by launch, or as one graph.
+
+Problem: a decode step of a small model is some two hundred kernels of a few microseconds each, and
+Python needs longer to launch one than the GPU to run it.
+
+Idea: a CUDA graph is a recording of launches that the driver replays in one call. Nothing in it may
+change but the contents of memory, so every input has a fixed address (`inputs.DecodeInputs`), and
+there is one graph for each padded number of rows.
+
+Trade-off: a recording takes about as long as a step launched one by one, and the memory that its
+intermediate results take is set aside; graphs share one pool, since only one runs at a time. A
+graph runs exactly the kernels of the eager step on the same padded rows, so the results are the
+same to the bit.
+
+Source: Gray 2019, "Getting Started with CUDA Graphs" (NVIDIA).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+from pellucid.runner.clock import Marks, RunClock
+
+Body = Callable[[], torch.Tensor]
+"""A step on the buffers of one padded size: launches everything, returns the logits."""
+
+
+class Executor(Protocol):
+    def run(self, size: int, body: Body) -> torch.Tensor:
+        """What `body` returns. `size` names the body: the same size always means the same body."""
+
+
+class EagerExecutor:
+    """Off: every kernel is launched from Python."""
+
+    def run(self, size: int, body: Body) -> torch.Tensor:
+        return body()
+
+
+class CudaGraphExecutor:
+    """Records each body once and replays it from then on."""
+
+    def __init__(self, device: torch.device, clock: RunClock) -> None:
+        self.device = device
+        self._clock = clock
+        self._pool = torch.cuda.graph_pool_handle()
+        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]] = {}
+
+    @property
+    def num_graphs(self) -> int:
+        return len(self._graphs)
+
+    def run(self, size: int, body: Body) -> torch.Tensor:
+        if size not in self._graphs:
+            out = body()  # the step itself, and whatever is compiled or set up on first use
+            self._graphs[size] = self._capture(body)
+            return out
+        graph, out, marks = self._graphs[size]
+        self._clock.before_replay(marks)
+        graph.replay()
+        self._clock.after_replay(marks)
+        return out
+
+    def _capture(self, body: Body) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]:
+        graph = torch.cuda.CUDAGraph()
+        with self._clock.recording() as marks, torch.cuda.graph(graph, pool=self._pool):
+            out = body()
+        return graph, out, marks

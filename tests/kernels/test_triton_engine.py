@@ -1,0 +1,103 @@
+"""A whole engine on the GPU's kernels: in Triton's interpreter, or on a GPU.
+
+The same requests go through an engine with everything off and through one whose layers, attention,
+padded decode steps and overlap are those of a GPU; greedy tokens in float32 must be equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from pellucid import LLM, SamplingParams
+from pellucid.attention.flash_gpu import FlashGpuAttention
+from pellucid.cache.pool import KVPool
+from pellucid.kernels import DecodeKernels
+from pellucid.kernels.ops import TorchOps
+from pellucid.kernels.triton.inputs import prepare
+from pellucid.kernels.triton.ops import TritonOps
+from pellucid.kernels.triton.units import GemvUnits
+from pellucid.kernels.units import Composed, Units
+from pellucid.runner.build import Parts
+from pellucid.runner.lanes import OverlapLane
+from pellucid.runner.machine import Machine
+from pellucid.sampling.sampler import Sampler
+from pellucid.stages import NullClock
+
+PROMPTS = [[5, 9, 3, 77, 12, 4, 31], [8] * 21, [60, 2, 33]]
+LIMITS = [6, 3, 9]
+NUM_BLOCKS = 24
+
+OFF = {
+    "attention": "naive",
+    "fused_kernels": "off",
+    "weights": "dense",
+    "dtype": "float32",
+    "load_format": "dummy",
+    "num_blocks": NUM_BLOCKS,
+}
+
+
+def params() -> list[SamplingParams]:
+    return [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for n in LIMITS]
+
+
+def answers(llm: LLM) -> list[list[int]]:
+    outputs = llm.generate(PROMPTS, params())
+    llm.engine.scheduler.check_integrity()
+    return [output.token_ids for output in outputs]
+
+
+@pytest.fixture(scope="module")
+def expected(tiny_folder: Path, device: str) -> Iterator[list[list[int]]]:
+    yield answers(LLM(str(tiny_folder), device=device, graphs="off", overlap="off", **OFF))
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["torch", "fused"])
+@pytest.mark.parametrize("gemv", [False, True], ids=["library", "gemv"])
+def test_the_gpu_engine_gives_the_same_tokens(
+    fused: bool, gemv: bool, tiny_folder: Path, device: str, expected: list[list[int]]
+) -> None:
+    llm = LLM(str(tiny_folder), device=device, graphs="off", chunked_prefill=16, **OFF)
+    ops = TritonOps() if fused else TorchOps()
+    put_on_gpu_kernels(llm, GemvUnits(ops) if gemv else Composed(ops), device)
+    assert answers(llm) == expected
+
+
+def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
+    """Replace the engine's runner and lane by a GPU's, on the same weights."""
+    engine = llm.engine
+    spec, model = engine.checkpoint.spec, engine.runner.model
+    block_size = engine.info.block_size
+    model.units = units
+    for layer in model.layers:
+        layer.units = units
+    place = torch.device(device)
+    pool = KVPool(
+        num_layers=spec.num_layers,
+        num_blocks=NUM_BLOCKS + 1,
+        block_size=block_size,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        dtype=torch.float32,
+        device=place,
+    )
+    group = spec.num_heads // spec.num_kv_heads
+    parts = Parts(
+        engine.config,
+        spec,
+        Machine(place, torch.float32, block_size, 16),
+        engine.info.context_length,
+        model,
+        FlashGpuAttention(group, spec.num_kv_heads, spec.head_dim, block_size, torch.float32),
+        Sampler(()),
+        DecodeKernels(prepare, None),
+    )
+    engine.runner = parts.runner(pool, NullClock(), graphs=False)
+    assert engine.runner.decode is not None
+    engine.lane = OverlapLane()
