@@ -182,10 +182,11 @@ class Output(msgspec.Struct, kw_only=True):
 
     def extend(self, more: Output) -> None:
         """Append the next increment of the same answer."""
-        self.token_ids = self.token_ids + more.token_ids
+        self.token_ids += more.token_ids
         self.text += more.text
         if more.logprobs is not None:
-            self.logprobs = (self.logprobs or []) + more.logprobs
+            self.logprobs = self.logprobs or []
+            self.logprobs += more.logprobs
         if more.prompt_token_ids:
             self.prompt_token_ids = more.prompt_token_ids
         if more.prompt_logprobs is not None:

@@ -68,7 +68,9 @@ def test_fma(
 ) -> None:
     n *= 2 if gate else 1
     x, weight, more = operands(device, dtype, seed, (tokens, n, k), extras, gate)
-    close(gemv(x, weight, **more), twin.gemv(x, weight, **more))
+    padded = 1 << (tokens - 1).bit_length()
+    tiling = config(n, k, padded, 132, gated=bool(gate), dot=False)
+    close(gemv(x, weight, tiling=tiling, **more), twin.gemv(x, weight, **more))
 
 
 @settings(max_examples=8, deadline=None)
@@ -126,10 +128,11 @@ def test_a_large_residual_stream_does_not_overflow(device: str) -> None:
 )
 @pytest.mark.parametrize("itemsize", [2, 4])
 def test_every_tiling_can_be_built(n: int, k: int, t: int, itemsize: int) -> None:
-    tiling = config(n, k, t, itemsize, 132)
-    for size in (tiling.rows, tiling.block_k, tiling.warps):
-        assert size & size - 1 == 0 < size
-    assert tiling.rows >= 2, "a gate needs a pair"
+    for gated in (False, True):
+        tiling = config(n, k, t, 132, gated=gated, dot=itemsize == 2)
+        for size in (tiling.rows, tiling.block_k, tiling.warps):
+            assert size & size - 1 == 0 < size
+        assert tiling.rows >= 1 + gated, "a gate needs a pair"
 
 
 def test_what_is_refused(device: str) -> None:

@@ -21,7 +21,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.paged import PagedRow, page
 from pellucid.attention.sdpa import attend_rows
-from pellucid.kernels.triton.decode import choose_splits, decode_attention
+from pellucid.kernels.triton.decode import (
+    Scratch,
+    choose_splits,
+    decode_attention,
+    make_scratch,
+)
 from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
 
 CUDNN_FROM: dict[tuple[int, int], int] = {}
@@ -68,6 +73,7 @@ class FlashGpuAttention:
         self._head_dim = head_dim
         self._block_size = block_size
         self._dtype = dtype
+        self._scratches: dict[tuple[int, int], Scratch] = {}
 
     def prepare(self, rows: list[AttentionRow], device: torch.device) -> GpuRows:
         fresh, long, single = [], [], []
@@ -125,8 +131,22 @@ class FlashGpuAttention:
                 window=window,
                 softcap=softcap,
                 num_splits=single.num_splits,
+                scratch=self._scratch(single, q.shape[1]),
+                pdl=rows.long is None and on_hopper(q.device),
             )
         return out
+
+    def _scratch(self, rows: SingleRows, num_heads: int) -> Scratch | None:
+        """Room for the splits' partial results: the same for all layers, and in every replay."""
+        if rows.num_splits == 1:
+            return None
+        size = (len(rows.firsts), rows.num_splits)
+        if size not in self._scratches:
+            device = rows.firsts.device
+            self._scratches[size] = make_scratch(
+                size[0], num_heads, self._head_dim, size[1], device
+            )
+        return self._scratches[size]
 
     def _attend_fresh(
         self,

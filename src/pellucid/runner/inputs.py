@@ -39,29 +39,31 @@ def make_batch(
     sampled int64 [...]: tokens of the previous step; the batch is made on its device.
     """
     tokens: list[int] = []
-    positions: list[int] = []
-    slots: list[int] = []
     rows: list[AttentionRow] = []
+    tables: list[int] = []
+    first_block: list[int] = []
     device = sampled.device
     for row in plan.rows:
-        begin, end = row.start, row.end
         queries = slice(len(tokens), len(tokens) + len(row.tokens))
-        blocks = row.blocks[: -(-end // block_size)]
-        rows.append(AttentionRow(queries, end, blocks))
+        blocks = row.blocks[: -(-row.end // block_size)]
+        rows.append(AttentionRow(queries, row.end, blocks))
+        first_block.append(len(tables))
+        tables += blocks
         tokens += row.tokens
         tokens[-1] = entry(row, places)
-        positions.extend(range(begin, end))
-        slots.extend(
-            row.blocks[position // block_size] * block_size + position % block_size
-            for position in range(begin, end)
-        )
-    given = torch.tensor(tokens, dtype=torch.int64, device=device)
+    lengths = np.array([row.num_new for row in rows])
+    begins = np.array([row.context - row.queries.stop for row in rows])
+    positions = np.arange(len(tokens)) + begins.repeat(lengths)
+    block, within = np.divmod(positions, block_size)
+    blocks_of = np.array(tables)[np.array(first_block).repeat(lengths) + block]
+    numbers = np.stack((np.array(tokens), positions, blocks_of * block_size + within))
+    given, places_of, slots = torch.from_numpy(numbers).to(device).unbind()
     if min(tokens) < 0:
         given = resolve(given, sampled)
     return Batch(
         tokens=given,
-        positions=torch.tensor(positions, dtype=torch.int64, device=device),
-        slots=torch.tensor(slots, dtype=torch.int64, device=device),
+        positions=places_of,
+        slots=slots,
         rows=attention.prepare(rows, device),
         ends=[row.queries.stop for row in rows],
     )

@@ -42,9 +42,9 @@ from torch import Tensor
 
 from pellucid.kernels.triton.flash import LOG2_E, check, tanh
 
-PROGRAMS_PER_SM = 4
+PROGRAMS_PER_SM = 2
 """Programs at work on a multiprocessor that keep enough loads under way."""
-SPLIT_TOKENS = 256
+SPLIT_TOKENS = 128
 """Positions below which a program of its own costs more than it saves."""
 MAX_SPLITS = 32
 """The merge is one program's work, so it must stay small."""
@@ -100,7 +100,7 @@ def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, lines: int) -> D
     if dtype == torch.float32:
         block_n = 16
     block_n = min(block_n, page_size)
-    return DecodeTiling(block_n, 4, 3, SPLIT_TOKENS // block_n)
+    return DecodeTiling(block_n, 4, 4 if dim <= 128 else 3, SPLIT_TOKENS // block_n)
 
 
 @triton.jit
@@ -177,7 +177,11 @@ def _decode_kernel(
     SPLIT: tl.constexpr,
     WINDOWED: tl.constexpr,
     SOFTCAPPED: tl.constexpr,
+    PDL: tl.constexpr,
 ):
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
     LINES: tl.constexpr = NUM_NEW * GROUP
     TILES_PER_PAGE: tl.constexpr = PAGE_SIZE // BLOCK_N
     head = tl.program_id(0)
@@ -281,6 +285,7 @@ def decode_attention(
     num_splits: int = 1,
     scratch: Scratch | None = None,
     tiling: DecodeTiling | None = None,
+    pdl: bool = False,
 ) -> Tensor:
     """Causal attention of rows with `num_new` new tokens each, over pages; fills and returns `out`.
 
@@ -291,6 +296,7 @@ def decode_attention(
     contexts: int32 [num_rows], on the device: positions of the row, the new tokens included. A row
         of context 0 (padding of a captured graph) reads nothing and gets zeros.
     tables: int32 [num_rows, max_pages].
+    pdl: start while the kernel before is still running, see gemv.py.
     scratch: of `make_scratch`; needed inside a captured graph if num_splits > 1.
 
     Query i of n sees positions 0 .. context - n + i; with window > 0 only the last `window` of
@@ -324,7 +330,8 @@ def decode_attention(
         PAGE_SIZE=page_size, BLOCK_M=max(16, block_l), BLOCK_N=tiling.block_n, BLOCK_L=block_l,
         MIN_TILES=tiling.min_tiles,
         CHUNK=max(1, min(MAX_SPLITS, 2048 * tiling.num_warps // (block_l * block_d))),
-        SPLIT=num_splits > 1, WINDOWED=window > 0, SOFTCAPPED=softcap > 0,
+        SPLIT=num_splits > 1, WINDOWED=window > 0, SOFTCAPPED=softcap > 0, PDL=pdl,
         num_warps=tiling.num_warps, num_stages=tiling.num_stages,
+        **({"launch_pdl": True} if pdl else {}),
     )  # fmt: skip
     return out

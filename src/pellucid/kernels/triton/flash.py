@@ -74,7 +74,7 @@ def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, on_hopper: bool)
     boxes = on_hopper and dim in (64, 128, 256)
     if dim > 128:
         return Tiling(128, min(64, page_size), 8, 3, boxes, 64)
-    return Tiling(128, min(128, page_size), 8, 3, boxes, 64)
+    return Tiling(128, min(64, page_size), 8, 5, boxes, 64)
 
 
 def make_tiles(

@@ -29,7 +29,8 @@ programs, rather than when it has ended. What does not depend on it, weights abo
 requested at once; `gdc_wait` then holds the program until the kernel before has ended and its
 writes are seen. Every kernel launched so must wait before it ends, else a third could overtake.
 
-Trade-off: beyond eight vectors the matrix-matrix kernels of cuBLAS win.
+Trade-off: from three vectors on, and over large matrices, the matrix-matrix kernels of cuBLAS win;
+`pays` draws the line.
 Papers: Williams et al. 2009, Roofline, doi:10.1145/1498765.1498785 (why bytes are what counts);
 Zhang & Sennrich 2019, RMSNorm, arXiv:1910.07467.
 """
@@ -289,20 +290,34 @@ def _dot_kernel(
 
 
 @cache
-def config(n: int, k: int, t: int, itemsize: int, num_sms: int, *, dot: bool = True) -> Tiling:
-    """The tiling for a weight [n, k] of `itemsize` bytes and t vectors (1, 2, 4 or 8).
+def config(
+    n: int, k: int, t: int, num_sms: int, *, gated: bool = False, dot: bool = True
+) -> Tiling:
+    """The tiling for a weight [n, k] and t vectors (1, 2, 4 or 8).
 
     n counts gate and up both; `dot`: tensor cores may be used (the dtypes allow it).
+    Measured on an H200 for the matrices of an 8B and a 0.6B model in bf16. A short K leaves a warp
+    with one or two loads a row, so it takes a program of its own; few rows need many warps each to
+    keep enough bytes under way; beyond that, wide tiles of few rows read fastest.
     """
-    if dot and t == 8 and itemsize == 2 and n >= 32 * num_sms:
-        rows = 64 if n >= 256 * num_sms else 32
-        return Tiling("dot", rows, 128, rows // 16, 4)
-    piece = 512 // itemsize  # columns that a warp reads at once, 16 bytes a thread
-    warps = next((w for w in (4, 2) if k % (w * piece) == 0), 2 if k > 4 * piece else 1)
-    rows = 8 if t <= 2 else 4
-    while rows > 2 and n // rows < 6 * num_sms:
-        rows //= 2
-    return Tiling("fma", rows, warps * piece, warps)
+    if k <= 1024:
+        if t == 8 and dot:
+            return Tiling("dot", 32, 128, 2, 4)
+        if t <= 2 and n < 64 * num_sms:
+            return Tiling("fma", 2, 1024, 1)
+        return Tiling("fma", 4, 512, 1)
+    if n < 16 * num_sms:
+        return Tiling("fma", 1 if t <= 2 and not gated else 2, 1024, 4)
+    if t == 8 and dot:
+        return Tiling("dot", 16, 512, 1, 3)
+    if t >= 4 or (t == 2 and n > 32 * num_sms):
+        return Tiling("fma", 4, 512, 2)
+    return Tiling("fma", 2, 2048, 4) if n > 32 * num_sms else Tiling("fma", 4, 1024, 4)
+
+
+def pays(num_tokens: int, weight: Tensor) -> bool:
+    """Whether this kernel beats cuBLAS and the kernels around it, as measured on an H200."""
+    return num_tokens <= 2 or (num_tokens <= MAX_TOKENS and weight.numel() <= 2**24)
 
 
 @cache
@@ -349,7 +364,8 @@ def gemv(
     if tiling is None:
         # An fp16 product x·g can overflow before the norm scales it down: float32 there.
         dot = x.dtype == weight.dtype and (norm is None or x.dtype == torch.bfloat16)
-        tiling = config(n, k, padded, weight.itemsize, num_sms(x.device), dot=dot)
+        dot = dot and weight.itemsize == 2
+        tiling = config(n, k, padded, num_sms(x.device), gated=bool(gated), dot=dot)
     out = torch.empty((tokens, width), dtype=x.dtype, device=x.device)
     mode, rows, block_k, warps, stages, evict = tiling
     kernel, inner = (_fma_kernel, 16 // weight.itemsize) if mode == "fma" else (_dot_kernel, stages)

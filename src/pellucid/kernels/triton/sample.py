@@ -107,7 +107,10 @@ def least_kept(
     *,
     softcap: float = 0.0,
 ) -> torch.Tensor:
-    """The smallest (capped) logit that truncation keeps, float32 [R]; -inf if nothing truncates."""
+    """What `choose_truncated` keeps: the (capped) logits from here on, float32 [R].
+
+    -inf where nothing truncates, which includes greedy rows.
+    """
     _check(logits, (temperature, torch.float32))
     tops, sums = _buffers(logits)
     _weigh_rows(logits, temperature, None, tops, sums, softcap)
@@ -262,8 +265,8 @@ def _read(pointers, inside, OUTSIDE: tl.constexpr, SOFTCAP: tl.constexpr):
 
 @triton.jit
 def _inverse(temperature):
-    """1 / T, finite; 0 for greedy rows, whose weights nobody reads."""
-    return tl.where(temperature > 0, 1.0 / tl.maximum(temperature, 1e-30), 0.0)
+    """1 / T, finite; 1 for greedy rows, whose weights nobody reads."""
+    return tl.where(temperature > 0, 1.0 / tl.maximum(temperature, 1e-30), 1.0)
 
 
 @triton.jit

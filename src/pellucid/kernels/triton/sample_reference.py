@@ -53,19 +53,19 @@ def choose(
     """As `sample.choose`."""
     x = capped(logits, softcap)
     rows, vocab = x.shape
-    padding = x.new_full((rows, -vocab % CHUNK), _NEVER)
-    chunks = torch.cat((x, padding), dim=1).view(rows, -1, CHUNK)
-    # [rows, chunks]
+    size = min(CHUNK, vocab)
+    padding = x.new_full((rows, -vocab % size), _NEVER)
+    chunks = torch.cat((x, padding), dim=1).view(rows, -1, size)
     inverse = 1 / temperature.double().clamp(min=1e-30)[:, None]
     tops = chunks.amax(dim=-1)
     scaled = (chunks - _finite(tops)[..., None]) * inverse[..., None]
     totals = scaled.exp().sum(dim=-1).log() + (_finite(tops) - _finite(x.amax(-1, True))) * inverse
     index = torch.arange(tops.shape[1], device=x.device)
     drawn = torch.argmax(totals + gumbel(keys[:, None], index + 2**32), dim=-1)
-    tokens = drawn[:, None] * CHUNK + torch.arange(CHUNK, device=x.device)
+    tokens = drawn[:, None] * size + torch.arange(size, device=x.device)
     inside = scaled[torch.arange(rows, device=x.device), drawn]
     best = torch.argmax(inside + gumbel(keys[:, None], tokens), dim=-1)
-    return torch.where(temperature > 0, drawn * CHUNK + best, torch.argmax(x, dim=-1))
+    return torch.where(temperature > 0, drawn * size + best, torch.argmax(x, dim=-1))
 
 
 def choose_truncated(

@@ -1,6 +1,6 @@
 """The pieces of a layer fused around each matrix, for the few rows of a small decode step.
 
-With up to `MAX_ROWS` rows a product is bound by reading the matrix, so whatever else it does on the
+With few rows a product is bound by reading the matrix, so whatever else it does on the
 way is free, and every launch that disappears is time won: the norm moves into the product that
 reads it, residual and activation into the one that makes them. Steps with more rows are composed.
 """
@@ -11,11 +11,9 @@ from typing import Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
 
-from pellucid.kernels.triton.gemv import gemv
+from pellucid.kernels.triton.flash import on_hopper
+from pellucid.kernels.triton.gemv import MAX_TOKENS, gemv, pays
 from pellucid.kernels.units import Composed, Deferred, Input, Matrix, Stream, settled
-
-MAX_ROWS = 8
-"""From there on the library's matrix product, which reads the matrix once for all rows, wins."""
 
 
 @runtime_checkable
@@ -32,7 +30,7 @@ class GemvUnits(Composed):
 
     def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
         x, branch = stream
-        if branch is None and len(x) <= MAX_ROWS:
+        if branch is None and len(x) <= MAX_TOKENS:
             return stream, Deferred(x, weight, eps)
         return super().norm(stream, weight, eps)
 
@@ -40,23 +38,34 @@ class GemvUnits(Composed):
         if not fits(matrix, h):
             return super().linear(h, matrix)
         x, norm, eps = opened(h)
-        return gemv(x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps)
+        return gemv(x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps, pdl=on_hopper(x.device))
 
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
-        if not fits(matrix, h) or matrix.bias is not None:
+        if not fits(matrix, h):
             return super().gated(h, matrix, activation)
         x, norm, eps = opened(h)
-        return gemv(x, matrix.weight, norm=norm, eps=eps, gated=activation)
+        return gemv(
+            x,
+            matrix.weight,
+            bias=matrix.bias,
+            norm=norm,
+            eps=eps,
+            gated=activation,
+            pdl=on_hopper(x.device),
+        )
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
         if not fits(matrix, h):
             return super().add_linear(stream, h, matrix)
-        return gemv(h, matrix.weight, bias=matrix.bias, residual=settled(stream)), None
+        residual = settled(stream)
+        return gemv(
+            h, matrix.weight, bias=matrix.bias, residual=residual, pdl=on_hopper(h.device)
+        ), None
 
 
 def fits(matrix: Matrix, h: Input) -> TypeGuard[Plain]:
     x = h.x if isinstance(h, Deferred) else h
-    return len(x) <= MAX_ROWS and isinstance(matrix, Plain)
+    return isinstance(matrix, Plain) and pays(len(x), matrix.weight)
 
 
 def opened(h: Input) -> tuple[Tensor, Tensor | None, float]:
