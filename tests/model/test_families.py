@@ -39,12 +39,18 @@ def write_model(folder: Path, case: dict[str, Any]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("attention", ["naive", "sdpa"])
+PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("device", PLACES)
+@pytest.mark.parametrize("attention", ["naive", "sdpa", "auto"])
 @pytest.mark.parametrize("name", CASES)
-def test_logprobs_are_those_of_transformers(name: str, attention: str, tmp_path: Path) -> None:
+def test_logprobs_are_those_of_transformers(
+    name: str, attention: str, device: str, tmp_path: Path
+) -> None:
     case = CASES[name]
     folder = write_model(tmp_path, case)
-    llm = LLM(str(folder), dtype="float32", device="cpu", num_blocks=32, attention=attention)
+    llm = LLM(str(folder), dtype="float32", device=device, num_blocks=32, attention=attention)
     params = SamplingParams(max_tokens=1, prompt_logprobs=0)
     scores = llm.generate(families.PROMPT, params)[0].prompt_logprobs
     assert scores is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pellucid import LLM, SamplingParams
 from pellucid.features import FEATURES
@@ -40,6 +41,30 @@ def typed(options: dict[str, Any]) -> dict[str, Any]:
     return {k: int(v) if k == "chunked_prefill" else v for k, v in options.items()}
 
 
+def possible(options: dict[str, Any]) -> dict[str, Any]:
+    """`options`, or skip by name what cannot be had on this machine."""
+    on_gpu = torch.cuda.is_available()
+    needs_gpu = {"gemv": "on", "graphs": "on", "sampler": "pivot"}
+    for key, value in options.items():
+        if not on_gpu and needs_gpu.get(key) == value:
+            pytest.skip(f"{key}={value} needs an NVIDIA GPU")
+        if on_gpu and (key, value) == ("weights", "packed"):
+            pytest.skip("weights=packed is for the CPU")
+    return options
+
+
+def on_top_of_off(setting: dict[str, Any]) -> dict[str, Any]:
+    """Everything off but `setting`, and what it does not work with left to its default."""
+    options = {**ALL_OFF, **setting}
+    for feature in FEATURES:
+        if feature.key in setting and setting[feature.key] != feature.off:
+            for conflict in feature.conflicts:
+                key, value = conflict.split("=")
+                if options.get(key) == value:
+                    del options[key]
+    return options
+
+
 def answers(path: Path, prompts: list[str], **options: Any) -> tuple[list[list[int]], LLM]:
     llm = LLM(str(path), **{"dtype": "float32", "num_blocks": 256, **typed(options)})
     outputs = llm.generate(prompts, GREEDY)
@@ -64,7 +89,7 @@ SETTINGS = [
 def test_a_switch_does_not_change_the_tokens(
     setting: dict[str, Any], baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    got, _ = answers(smollm2_path, PROMPTS, **setting)
+    got, _ = answers(smollm2_path, PROMPTS, **possible(setting))
     assert got == baseline
 
 
@@ -72,7 +97,7 @@ def test_a_switch_does_not_change_the_tokens(
 def test_each_switch_alone_on_top_of_everything_off(
     setting: dict[str, Any], baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    got, _ = answers(smollm2_path, PROMPTS[:2], **{**ALL_OFF, **setting})
+    got, _ = answers(smollm2_path, PROMPTS[:2], **on_top_of_off(possible(setting)))
     assert got == baseline[:2]
 
 
@@ -85,7 +110,10 @@ def test_fifteen_others_in_the_batch(baseline: list[list[int]], smollm2_path: Pa
 def test_a_pool_so_small_that_it_preempts(
     kv_cache: str, baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    options = {"kv_cache": kv_cache, "num_blocks": 12, "block_size": 4}
+    small = {"num_blocks": 12, "block_size": 4}
+    if torch.cuda.is_available():
+        small = {"num_blocks": 5, "block_size": 16}  # the least that our kernels take
+    options = {"kv_cache": kv_cache, **small}
     got, llm = answers(smollm2_path, PROMPTS, **options)
     assert llm.engine.stats().num_preemptions > 0
     assert got == baseline
@@ -98,3 +126,28 @@ def test_a_seed_gives_the_same_tokens_in_any_company(smollm2_path: Path) -> None
     alone = llm.generate(PROMPTS[0], params)[0].token_ids
     crowd = llm.generate([*PROMPTS[1:], PROMPTS[0]], [free] * (len(PROMPTS) - 1) + [params])
     assert crowd[-1].token_ids == alone
+
+
+@pytest.mark.gpu
+def test_graphs_give_the_bits_of_eager(smollm2_path: Path) -> None:
+    """Logits of every step, compared as bits; also through sampling, whose noise is the same."""
+    recorded: dict[str, list[torch.Tensor]] = {}
+    for graphs in ("off", "on"):
+        llm = LLM(str(smollm2_path), dtype="bfloat16", num_blocks=256, graphs=graphs)
+        decode = llm.engine.runner.decode
+        assert decode is not None
+        steps = recorded.setdefault(graphs, [])
+        run = decode.run
+
+        def keep(*args: Any, run: Any = run, steps: list[torch.Tensor] = steps) -> torch.Tensor:
+            logits = run(*args)
+            steps.append(logits.clone())
+            return logits
+
+        decode.run = keep  # type: ignore[method-assign]
+        for prompts in (PROMPTS, PROMPTS[:1], PROMPTS[:3]):
+            params = SamplingParams(temperature=0.8, seed=3, max_tokens=NUM_TOKENS, ignore_eos=True)
+            llm.generate(prompts, params)
+    assert len(recorded["on"]) == len(recorded["off"]) > 20
+    for eager, graph in zip(recorded["off"], recorded["on"], strict=True):
+        assert torch.equal(eager, graph)

@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pellucid.attention import AttentionRow, AttentionShape, make_attention
+from pellucid.attention import AttentionRow, AttentionShape, Heads, make_attention
 from pellucid.attention.paged import block_index
 
 CPU = torch.device("cpu")
 BLOCK = 4
+HEADS = Heads(num_heads=4, num_kv_heads=2, head_dim=16, block_size=BLOCK)
+"""What the GPU's kernels would be chosen by."""
 
 
 def slow(
@@ -69,7 +71,7 @@ def test_matches_one_softmax_per_query(
         k, v = (cache[blocks].flatten(0, 1)[:context] for cache in (keys, values))
         wanted.append(slow(q[at : at + num_new], k, v, num_new, shape))
         at += num_new
-    backend = make_attention(name, CPU, torch.float32)
+    backend = make_attention(name, CPU, torch.float32, HEADS)
     got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
     torch.testing.assert_close(got.double(), torch.cat(wanted), atol=1e-5, rtol=1e-4)
 
@@ -92,7 +94,7 @@ def test_decoding_in_chunks_is_decoding(dtype: torch.dtype, window: int) -> None
         wanted.append(slow(q[i : i + 1], k, v, 1, shape))
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        backend = make_attention("flash", CPU, dtype)
+        backend = make_attention("flash", CPU, dtype, HEADS)
         got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
         error = 1e-5 if dtype == torch.float32 else 1e-2
         torch.testing.assert_close(got.double(), torch.cat(wanted), atol=error, rtol=error)

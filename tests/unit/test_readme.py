@@ -54,7 +54,7 @@ def test_a_row_names_a_config_field_and_files_that_exist(
     [
         ({"modle": "x"}, "unknown option 'modle'"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda, not 'tpu'"),
-        ({"block_size": 0}, "block_size must be at least 1"),
+        ({"block_size": -1}, "block_size must be at least 0"),
         ({"block_size": "16"}, "block_size must be of type int, not str"),
         ({"max_seqs": True}, "max_seqs must be of type int, not bool"),
         ({"memory": float("nan")}, "memory must be at least 0"),

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
+
+import torch
 
 from pellucid.cli.common import Verbs, add_config_flags, config_from, write_json
 from pellucid.engine import Engine
 from pellucid.errors import InputError
 from pellucid.explore.bench import Workload, measure, table
+from pellucid.explore.hardware import environment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
     _add(kinds, "latency", "one request at a time", num_prompts=1, prompt_len=128, output_len=128)
     _add(kinds, "throughput", "many requests at once", num_prompts=16, prompt_len=64, output_len=64)
+    kernels = kinds.add_parser("kernels", help="each GPU kernel, its limit and its rival")
+    kernels.add_argument("--json", metavar="FILE", help="environment, limits, samples; - is stdout")
+    kernels.set_defaults(bench=run_kernels)
 
 
 def _add(
@@ -32,9 +39,34 @@ def _add(
         parser.add_argument(flag, type=int, default=default, help=f"{text} (default: {default})")
     parser.add_argument("--json", metavar="FILE", help="environment, samples, medians; - is stdout")
     add_config_flags(parser)
+    parser.set_defaults(bench=run_engine)
 
 
 def run(args: argparse.Namespace) -> int:
+    return int(args.bench(args))
+
+
+def run_kernels(args: argparse.Namespace) -> int:
+    reason = "" if torch.cuda.is_available() else "torch finds no usable GPU here"
+    if not reason and find_spec("triton") is None:
+        reason = "Triton is not installed"
+    if reason:
+        raise InputError(f"bench kernels measures the GPU's kernels, and {reason}")
+    from pellucid.explore import kernels  # Triton loads only where it runs
+
+    limits = kernels.measure_limits()
+    timings = []
+    for timing in kernels.measure_kernels(limits):
+        timings.append(timing)
+        _progress(f"{timing.kernel} {timing.shape}")
+    if args.json != "-":
+        print(kernels.table(limits, timings))
+    if args.json:
+        write_json({"environment": environment(), **kernels.record(limits, timings)}, args.json)
+    return 0
+
+
+def run_engine(args: argparse.Namespace) -> int:
     names = ("num_prompts", "prompt_len", "output_len", "repeats", "warmup", "seed")
     numbers = {name: getattr(args, name) for name in names}
     for name in names[:4]:

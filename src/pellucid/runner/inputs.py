@@ -86,7 +86,8 @@ SIZES = (1, 2, 4, 8, 12, *range(16, 64, 8), *range(64, 128, 16), *range(128, 409
 
 def padded_size(num_rows: int) -> int:
     """The least of `SIZES` that holds `num_rows`."""
-    return SIZES[bisect_left(SIZES, num_rows)]
+    size: int = SIZES[bisect_left(SIZES, num_rows)]
+    return size
 
 
 class DecodeInputs:

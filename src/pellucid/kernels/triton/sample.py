@@ -243,7 +243,7 @@ def _draw_rows(
 
 def _slots(num_chunks: int) -> int:
     """Chunks of a row, rounded up to what a block of registers can hold."""
-    return max(32, triton.next_power_of_2(num_chunks))
+    return max(32, 1 << (num_chunks - 1).bit_length())
 
 
 NEVER = tl.constexpr(float("-inf"))
@@ -483,8 +483,8 @@ def _masses(
     pivots = ()
     sums = ()
     for i in tl.static_range(8):
-        pivots += (_float(_pick(keys, i)),)
-        sums += (tl.zeros([LANES], dtype=tl.float32),)
+        pivots += (_float(_pick(keys, i)),)  # type: ignore[assignment]
+        sums += (tl.zeros([LANES], dtype=tl.float32),)  # type: ignore[assignment]
     for at in range(0, count, LANES * WIDTH // SIZE):
         x = _tile(row_logits, chunk_list, at, count, vocab, SOFTCAP, LANES, WIDTH, SIZE)
         weights = tl.where(counting, 1.0, tl.exp((x - best) * inverse))
@@ -500,7 +500,8 @@ def _added(sums, x, weights, pivots):
     """The running sums and a tile's weights from each threshold on."""
     out = ()
     for i in tl.static_range(8):
-        out += (sums[i] + tl.sum(tl.where(x >= pivots[i], weights, 0.0), axis=1),)
+        over = tl.where(x >= pivots[i], weights, 0.0)
+        out += (sums[i] + tl.sum(over, axis=1),)  # type: ignore[assignment]
     return out
 
 
