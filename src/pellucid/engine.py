@@ -6,6 +6,7 @@ loop. Follow the three calls and you have seen everything that happens to a toke
 
 from __future__ import annotations
 
+import gc
 import time
 
 from pellucid.attention import Heads, choose_attention, make_attention
@@ -20,7 +21,7 @@ from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import dense_bytes
 from pellucid.quant.linear import choose_method
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
-from pellucid.runner.build import Parts, measure
+from pellucid.runner.build import Parts, compile_ahead, measure
 from pellucid.runner.lanes import Lane, OverlapLane, SerialLane
 from pellucid.runner.machine import Machine, choose_machine
 from pellucid.runner.memory import check_weights_fit, make_pool, naming, plan_memory
@@ -39,6 +40,7 @@ class Engine:
         checkpoint: Checkpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
+        spare_the_collector()
         check_conflicts(switches_of(config))
         checkpoint = checkpoint or open_checkpoint(config)
         spec = checkpoint.spec
@@ -68,6 +70,7 @@ class Engine:
             Sampler(spec.eos_token_ids, make_sampler(sampler)),
             kernels,
         )
+        compile_ahead(parts)
         memory = plan_memory(config, spec, machine, context_length, measure(parts))
 
         self.config = config
@@ -111,7 +114,7 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Move every sequence on by what the budget allows; returns what is new."""
-        plan = self.scheduler.plan()
+        plan = self.scheduler.plan() if self._may_run_ahead() else StepPlan()
         self.clock.lap("schedule")
         flight = self.lane.turn(self.runner.launch(plan) if plan.rows else None)
         if flight is None:
@@ -132,6 +135,11 @@ class Engine:
         counts.num_blocks_used = scheduler.pool.num_used
         counts.num_preemptions = scheduler.num_preemptions
         return counts
+
+    def _may_run_ahead(self) -> bool:
+        """Whether the next step may be launched before the one in flight has landed: not if it is
+        of a kind that has to be recorded first, which would hold up the tokens of that one."""
+        return not self.lane.busy or self.runner.is_recorded(len(self.scheduler.running))
 
     def _wait(self, plan: StepPlan) -> list[Output]:
         """Nothing has landed: the first step has just begun, or a batch is still filling."""
@@ -159,6 +167,16 @@ class Engine:
                         f"token id {token} in {param} is not in the vocabulary of {vocab} tokens",
                         param=param,
                     )
+
+
+def spare_the_collector() -> None:
+    """Have Python's collector never again look at what is there now, above all torch's modules.
+
+    A full collection visits every object that the process holds and stops everything meanwhile:
+    tens of milliseconds, several steps long.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def switches_of(config: EngineConfig) -> dict[str, str]:

@@ -133,7 +133,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     params: SamplingParams = SamplingParams()
 
 
-class TokenLogprob(msgspec.Struct, frozen=True):
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
     """Natural log-probability of a token under the model, before any sampling parameter."""
 
     token_id: int
@@ -157,7 +157,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Times its blocks were taken away and its tokens computed anew."""
 
 
-class Output(msgspec.Struct, kw_only=True):
+class Output(msgspec.Struct, kw_only=True, gc=False):
     """Tokens of one answer.
 
     From `step` and `stream`: what is new since the last one. From `generate` and `chat`: the whole.

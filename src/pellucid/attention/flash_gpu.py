@@ -28,6 +28,7 @@ from pellucid.kernels.triton.decode import (
     make_scratch,
 )
 from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
+from pellucid.kernels.triton.flash_hopper import fits, flash_attention_hopper
 
 CUDNN_FROM: dict[tuple[int, int], int] = {}
 """(compute capability, major; head dim) → new tokens from which cuDNN's attention of a fresh prompt
@@ -106,18 +107,20 @@ class FlashGpuAttention:
         if rows.fresh:
             self._attend_fresh(q, keys, values, rows.fresh, shape, out)
         if (long := rows.long) is not None:
-            flash_attention(
-                q,
-                keys,
-                values,
-                out,
-                long.tiles,
-                long.rows,
-                long.tables,
-                scale=scale,
-                window=window,
-                softcap=softcap,
-            )
+            where = (long.tiles, long.rows, long.tables)
+            if fits(q, keys, window=window, softcap=softcap):
+                flash_attention_hopper(q, keys, values, out, *where, scale=scale)
+            else:
+                flash_attention(
+                    q,
+                    keys,
+                    values,
+                    out,
+                    *where,
+                    scale=scale,
+                    window=window,
+                    softcap=softcap,
+                )
         if (single := rows.single) is not None:
             decode_attention(
                 q,
@@ -132,7 +135,7 @@ class FlashGpuAttention:
                 softcap=softcap,
                 num_splits=single.num_splits,
                 scratch=self._scratch(single, q.shape[1]),
-                pdl=rows.long is None and on_hopper(q.device),
+                pdl=on_hopper(q.device),
             )
         return out
 

@@ -33,9 +33,12 @@ class KVPool:
         self.num_blocks = num_blocks
         self.block_size = block_size
         shape = (num_blocks, block_size, num_kv_heads, head_dim)
-        # Never filled: an operating system gives real memory only to blocks that are written.
-        self.keys = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
-        self.values = [torch.empty(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        # On a CPU never filled: an operating system gives real memory only to blocks that are
+        # written. On a GPU zeros: a kernel may read a whole page and give what is behind the
+        # context weight 0, and 0 times whatever lay there before could be no number.
+        make = torch.zeros if device.type == "cuda" else torch.empty
+        self.keys = [make(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        self.values = [make(shape, dtype=dtype, device=device) for _ in range(num_layers)]
 
     @property
     def nbytes(self) -> int:

@@ -38,12 +38,20 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_average": os.getloadavg(),
-        "versions": {name: importlib.metadata.version(name) for name in ("pellucid", *packages)},
+        "versions": {name: version(name) for name in ("pellucid", *packages)},
     }
     if torch.cuda.is_available():
         record["gpu"] = torch.cuda.get_device_name()
         record["cuda"] = torch.version.cuda
     return record
+
+
+def version(package: str) -> str:
+    """The installed version; empty if there is none (run from a source tree, say)."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def commit() -> str:

@@ -6,7 +6,7 @@ tests hold them together. `cpu_kernels` gives the compiled ones or says why ther
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -94,12 +94,15 @@ def make_draw(wanted: str, device: torch.device) -> tuple[str, DecodeKernels | N
         raise InputError(f"sampler pivot: {reason}", param="sampler")
     if reason:
         return "sort", None
-    from pellucid.kernels.triton.inputs import prepare
+    from pellucid.kernels.triton.ahead import compiling_ahead
+    from pellucid.kernels.triton.inputs import derive, prepare
     from pellucid.kernels.triton.sample import choose
 
+    # What `prepare` makes is used as an index: that one is launched even so.
+    ahead = partial(compiling_ahead, launched=[derive])
     if wanted == "sort":
-        return "sort", DecodeKernels(prepare, None)
-    return "pivot", DecodeKernels(prepare, choose)
+        return "sort", DecodeKernels(prepare, None, ahead)
+    return "pivot", DecodeKernels(prepare, choose, ahead)
 
 
 def need_step_kernels(what: str, device: torch.device, dtype: torch.dtype) -> StepKernels:

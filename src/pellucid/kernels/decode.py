@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -62,11 +63,19 @@ Choose = Callable[[Tensor, Tensor, Tensor], Tensor]
 """logits [R, vocab], temperatures float32 [R], keys int64 [R] → tokens int64 [R]"""
 
 
+@contextmanager
+def nothing_to_compile() -> Iterator[None]:
+    """There are no kernels that are compiled when they are first used."""
+    yield
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeKernels:
     prepare: Prepare
     choose: Choose | None
     """None: the sampler chooses, outside the step."""
+    ahead: Callable[[], AbstractContextManager[None]] = nothing_to_compile
+    """Steps inside only compile what they would launch."""
 
     @property
     def samples(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -74,6 +75,28 @@ class Parts:
         with naming("graphs", "lower max_seqs, or set graphs off", "max_seqs"):
             for size in reversed(sizes):
                 decode.capture(size)
+
+
+@torch.inference_mode()
+def compile_ahead(parts: Parts) -> None:
+    """Compile what a first prompt and its first tokens need, all at once.
+
+    One layer of each kind is enough: the others launch the same kernels.
+    """
+    kernels = parts.kernels
+    if not parts.machine.is_gpu or kernels is None:
+        return
+    short = copy.copy(parts.model)
+    short.layers = list({layer.shape: layer for layer in reversed(parts.model.layers)}.values())
+    parts = replace(parts, model=short)
+    tokens = min(_PROFILED, parts.context_length)
+    num_blocks = -(-tokens // parts.machine.block_size)
+    runner = parts.runner(make_pool(num_blocks, parts.spec, parts.machine), NullClock(), False)
+    with kernels.ahead():
+        runner.run(StepPlan([_profile_row(tokens, num_blocks)]))
+        if runner.decode is not None:
+            for size in (1, runner.decode.capacity):
+                runner.decode.step(size)
 
 
 @torch.inference_mode()

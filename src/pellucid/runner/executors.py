@@ -32,12 +32,18 @@ class Executor(Protocol):
     def run(self, size: int, body: Body) -> torch.Tensor:
         """What `body` returns. `size` names the body: the same size always means the same body."""
 
+    def is_recorded(self, size: int) -> bool:
+        """Whether nothing needs to be made before `run` of this size can start."""
+
 
 class EagerExecutor:
     """Off: every kernel is launched from Python."""
 
     def run(self, size: int, body: Body) -> torch.Tensor:
         return body()
+
+    def is_recorded(self, size: int) -> bool:
+        return True
 
 
 class CudaGraphExecutor:
@@ -63,6 +69,9 @@ class CudaGraphExecutor:
         graph.replay()
         self._clock.after_replay(marks)
         return out
+
+    def is_recorded(self, size: int) -> bool:
+        return size in self._graphs
 
     def _capture(self, body: Body) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]:
         graph = torch.cuda.CUDAGraph()

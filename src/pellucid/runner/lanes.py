@@ -20,12 +20,18 @@ from pellucid.runner.runner import Flight
 
 
 class Lane(Protocol):
+    @property
+    def busy(self) -> bool:
+        """Whether a step is in flight."""
+
     def turn(self, flight: Flight | None) -> Flight | None:
         """Take in the step just launched, if there is one; give back the one to wait for."""
 
 
 class SerialLane:
     """Off: wait for what was just launched."""
+
+    busy = False
 
     def turn(self, flight: Flight | None) -> Flight | None:
         return flight
@@ -36,6 +42,10 @@ class OverlapLane:
 
     def __init__(self) -> None:
         self._ahead: Flight | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._ahead is not None
 
     def turn(self, flight: Flight | None) -> Flight | None:
         flight, self._ahead = self._ahead, flight

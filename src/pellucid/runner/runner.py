@@ -21,7 +21,7 @@ from pellucid.kernels import DecodeKernels
 from pellucid.model.decoder import Batch, Decoder
 from pellucid.request import Row, StepPlan, StepResult, TokenLogprob
 from pellucid.runner.executors import Executor
-from pellucid.runner.inputs import DecodeInputs, make_batch
+from pellucid.runner.inputs import DecodeInputs, make_batch, padded_size
 from pellucid.sampling.sampler import Choice, Sampler, Scores, score
 from pellucid.stages import Clock
 
@@ -97,6 +97,10 @@ class Runner:
     def run(self, plan: StepPlan) -> StepResult:
         """Launch the plan and wait for it."""
         return self.launch(plan).land()
+
+    def is_recorded(self, num_rows: int) -> bool:
+        """Whether a decode step of so many rows can be launched at once."""
+        return self.decode is None or self.decode.is_recorded(num_rows)
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> Flight:
@@ -182,6 +186,9 @@ class DecodeSteps:
         size = self._inputs.fill(rows, places)
         self._clock.lap("prepare")
         return self._executor.run(size, lambda: self.step(size))[: len(rows)]
+
+    def is_recorded(self, num_rows: int) -> bool:
+        return self._executor.is_recorded(padded_size(max(1, num_rows)))
 
     def capture(self, size: int) -> None:
         """Have the executor see the step of `size` rows before it is needed; all rows padding."""

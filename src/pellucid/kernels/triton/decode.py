@@ -180,8 +180,8 @@ def _decode_kernel(
     PDL: tl.constexpr,
 ):
     if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     LINES: tl.constexpr = NUM_NEW * GROUP
     TILES_PER_PAGE: tl.constexpr = PAGE_SIZE // BLOCK_N
     head = tl.program_id(0)

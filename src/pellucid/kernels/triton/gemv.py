@@ -185,8 +185,6 @@ def _fma_kernel(
     TAIL: tl.constexpr = K % BLOCK_K != 0
     PIECES: tl.constexpr = BLOCK_K // VEC
     OUT_ROWS: tl.constexpr = ROWS if ACTIVATION == "" else ROWS // 2
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     rows = _weight_rows(num_rows, ROWS, ACTIVATION)
     rows_ptr = weight_ptr + rows[:, None] * K
     cols = tl.arange(0, BLOCK_K)[None, :]
@@ -195,6 +193,7 @@ def _fma_kernel(
         bias = tl.load(bias_ptr + rows).to(tl.float32)
     if PDL:
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     at, inside = _out_offsets(num_rows, num_tokens, OUT_ROWS, T)
     if residual_ptr is not None:
         gap = tl.arange(0, T)[None, :] * (residual_stride - num_rows)
@@ -250,14 +249,13 @@ def _dot_kernel(
 ):
     TAIL: tl.constexpr = K % BLOCK_K != 0
     OUT_ROWS: tl.constexpr = ROWS if ACTIVATION == "" else ROWS // 2
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     rows = _weight_rows(num_rows, ROWS, ACTIVATION)
     rows_ptr = weight_ptr + rows[:, None] * K
     if bias_ptr is not None:
         bias = tl.load(bias_ptr + rows).to(tl.float32)
     if PDL:
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     at, inside = _out_offsets(num_rows, num_tokens, OUT_ROWS, T)
     if residual_ptr is not None:
         gap = tl.arange(0, T)[None, :] * (residual_stride - num_rows)

@@ -26,7 +26,7 @@ def prepare(
         torch.empty_like(tokens, dtype=torch.int32),
         torch.empty_like(tokens),
     )
-    _prepare[(triton.cdiv(rows, 128),)](
+    derive[(triton.cdiv(rows, 128),)](
         tokens, positions, tables, seeds, sampled, *out, rows, tables.stride(0), page, BLOCK=128
     )
     return out
@@ -42,7 +42,7 @@ def _mix(z):
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _prepare(
+def derive(
     tokens, positions, tables, seeds, sampled,
     out_tokens, out_slots, out_contexts, out_keys,
     rows, table_stride, page,

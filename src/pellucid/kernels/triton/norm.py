@@ -38,14 +38,13 @@ def _norm_kernel(
     BLOCK: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     col = tl.arange(0, BLOCK)[None, :]
     weight = tl.load(weight_ptr + col, mask=col < DIM, other=0.0)
     inside = (row < num_rows) & (col < DIM)
     if PDL:
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
     at = row // inner * outer_stride + row % inner * inner_stride + col
     x = tl.load(x_ptr + at, mask=inside, other=0.0)
     if branch_ptr is not None:

@@ -98,8 +98,6 @@ def _rotary_kernel(
     BLOCK_HEADS: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    if PDL:
-        tl.extra.cuda.gdc_launch_dependents()
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)[:, None]
     is_v = head >= HEADS + KV_HEADS
@@ -116,6 +114,7 @@ def _rotary_kernel(
         b_norm = _norm_weights(q_norm_ptr, k_norm_ptr, head, HALF + i, turns, HEADS)
     if PDL:
         tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
 
     row = qkv_ptr + token * qkv_token_stride + head * qkv_head_stride
     a = tl.load(row + i, mask=real, other=0.0).to(tl.float32)
