@@ -37,8 +37,9 @@ class Batch:
     """int64 [T], where in the KV pool each one's keys and values go"""
     rows: Any
     """The R rows as the attention backend wants them"""
-    ends: list[int]
-    """R token indices: where each row's tokens end"""
+    keep: torch.Tensor | None = None
+    """int64 [K], the tokens whose hidden states are wanted; None: all. The rest of the model needs
+    nothing of the others once their keys and values are stored."""
 
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -73,8 +74,10 @@ class Layer:
         cache: KVPool,
         attention: AttentionBackend,
         clock: Clock,
+        keep: torch.Tensor | None = None,
     ) -> Stream:
-        """The residual stream [T, hidden] with both branches added, or about to be."""
+        """The residual stream [T, hidden] with both branches added, or about to be; of the tokens
+        `keep` only, if given."""
         spec, eps, units = self.spec, self.spec.norm_eps, self.units
         keys, values = cache.keys[self.index], cache.values[self.index]
         stream, h = units.norm(stream, self.attn_norm, eps)
@@ -84,7 +87,11 @@ class Layer:
         clock.lap("qkv")
         q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
         clock.lap("kv_write")
+        if keep is not None and not len(keep):
+            return settled(stream)[:0], None
         h = attention.attend(q, keys, values, batch.rows, self.shape).flatten(1)
+        if keep is not None:
+            stream, h = (settled(stream)[keep], None), h[keep]
         clock.lap("attention")
         stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")
@@ -175,7 +182,9 @@ class Decoder:
     def forward(
         self, batch: Batch, cache: KVPool, attention: AttentionBackend, clock: Clock
     ) -> torch.Tensor:
-        """Hidden states [T, hidden] of the batch's tokens, final norm not yet applied."""
+        """Hidden states [T, hidden] of the batch's tokens, final norm not yet applied; [K, hidden]
+        if it keeps K of them. Only the last layer can leave tokens out: until then each one's keys
+        and values are still to be made from its hidden state."""
         x = self.embed(batch.tokens)
         if self.embedding_scale != 1.0:
             x = x * self.embedding_scale
@@ -187,7 +196,8 @@ class Decoder:
         stream: Stream = (x, None)
         for layer in self.layers:
             turn = local if layer.shape.window else rotation
-            stream = layer(stream, batch, turn, cache, attention, clock)
+            keep = batch.keep if layer is self.layers[-1] else None
+            stream = layer(stream, batch, turn, cache, attention, clock, keep)
         return settled(stream)
 
     def logits(self, hidden: torch.Tensor, clock: Clock) -> torch.Tensor:

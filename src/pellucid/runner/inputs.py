@@ -65,8 +65,22 @@ def make_batch(
         positions=places_of,
         slots=slots,
         rows=attention.prepare(rows, device),
-        ends=[row.queries.stop for row in rows],
+        keep=kept(plan.rows, rows, device),
     )
+
+
+def kept(
+    rows: Sequence[Row], places: Sequence[AttentionRow], device: torch.device
+) -> torch.Tensor | None:
+    """The tokens that something is wanted of: a row's last if it samples, all if it scores its
+    prompt. None if that is every token."""
+    index: list[int] = []
+    for row, place in zip(rows, places, strict=True):
+        first, end = place.queries.start, place.queries.stop
+        index += range(first if row.scores_prompt else end - row.samples, end)
+    if len(index) == places[-1].queries.stop:
+        return None
+    return torch.tensor(index, dtype=torch.int64, device=device)
 
 
 def entry(row: Row, places: Places) -> int:

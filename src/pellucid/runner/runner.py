@@ -122,13 +122,17 @@ class Runner:
         batch = make_batch(plan, self.cache.block_size, self.attention, self._sampled, self._places)
         self.clock.lap("prepare")
         hidden = self.model.forward(batch, self.cache, self.attention, self.clock)
-        if flight.asking:
-            last = hidden[[batch.ends[i] - 1 for i in flight.asking]]
-            logits = self.model.logits(last, self.clock)
-            self._keep(flight, self.sampler.launch(logits, [plan.rows[i] for i in flight.asking]))
-        for i, (row, end) in enumerate(zip(plan.rows, batch.ends, strict=True)):
+        end = 0
+        last: list[int] = []
+        for i, row in enumerate(plan.rows):
+            begin, end = end, end + (len(row.tokens) if row.scores_prompt else row.samples)
+            if row.samples:
+                last.append(end - 1)
             if row.scores_prompt:
-                flight.scores[i] = self._score(hidden[end - len(row.tokens) : end], row)
+                flight.scores[i] = self._score(hidden[begin:end], row)
+        if last:
+            logits = self.model.logits(hidden if len(last) == end else hidden[last], self.clock)
+            self._keep(flight, self.sampler.launch(logits, [plan.rows[i] for i in flight.asking]))
 
     def _keep(self, flight: Flight, choice: Choice) -> None:
         """Send the tokens to the host, and keep them for the next step."""
@@ -212,7 +216,6 @@ class DecodeSteps:
             positions=positions,
             slots=given.slots,
             rows=self._attention.prepare_decode(given.contexts, tables),
-            ends=[],
         )
         hidden = self._model.forward(batch, self._cache, self._attention, self._clock)
         logits = self._model.logits(hidden, self._clock)

@@ -25,6 +25,13 @@ class Plain(Protocol):
     bias: Tensor | None
 
 
+SMALL = 2**23
+"""Weights of a matrix up to which its product starts early (see gemv.py): over a large one,
+programs that wait for their turn only take room from those at work. Measured on an H200: with
+matrices of 2 to 6 million weights (0.6B) 3 % more tokens a second, with 16 to 117 million (8B)
+6 % fewer."""
+
+
 class GemvUnits(Composed):
     """`kernels.units.Units`: one launch a unit where there are few rows."""
 
@@ -38,7 +45,9 @@ class GemvUnits(Composed):
         if not fits(matrix, h):
             return super().linear(h, matrix)
         x, norm, eps = opened(h)
-        return gemv(x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps, pdl=on_hopper(x.device))
+        return gemv(
+            x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps, pdl=starts_early(matrix)
+        )
 
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
         if not fits(matrix, h):
@@ -51,7 +60,7 @@ class GemvUnits(Composed):
             norm=norm,
             eps=eps,
             gated=activation,
-            pdl=on_hopper(x.device),
+            pdl=starts_early(matrix),
         )
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
@@ -59,13 +68,17 @@ class GemvUnits(Composed):
             return super().add_linear(stream, h, matrix)
         residual = settled(stream)
         return gemv(
-            h, matrix.weight, bias=matrix.bias, residual=residual, pdl=on_hopper(h.device)
+            h, matrix.weight, bias=matrix.bias, residual=residual, pdl=starts_early(matrix)
         ), None
 
 
 def fits(matrix: Matrix, h: Input) -> TypeGuard[Plain]:
     x = h.x if isinstance(h, Deferred) else h
     return isinstance(matrix, Plain) and pays(len(x), matrix.weight)
+
+
+def starts_early(matrix: Plain) -> bool:
+    return matrix.weight.numel() <= SMALL and on_hopper(matrix.weight.device)
 
 
 def opened(h: Input) -> tuple[Tensor, Tensor | None, float]:
