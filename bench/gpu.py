@@ -36,6 +36,8 @@ from pellucid import LLM, SamplingParams
 HERE = Path(__file__).parent
 QWEN, LLAMA = str(HERE / "models" / "qwen3-0.6b"), str(HERE / "models" / "llama-3.1-8b")
 MAX_CHUNK = 16384
+START_REPEATS = 1
+"""A start is half a minute of the device's time for all four."""
 
 Samples = dict[str, list[float]]
 
@@ -128,7 +130,7 @@ def nano() -> Samples:
     lengths = [rng.randint(100, 1024) for _ in range(256)]
     assert sum(lengths) == 133_966
     params = [SamplingParams(temperature=0.6, ignore_eos=True, max_tokens=n) for n in lengths]
-    times = repeated(lambda: seconds(llm, ids, params), repeats=5)
+    times = repeated(lambda: seconds(llm, ids, params), repeats=3)
     return {"nano_tok_s": [sum(lengths) / t for t in times]}
 
 
@@ -141,7 +143,7 @@ def qwen_b1() -> Samples:
 def llama8b() -> Samples:
     llm = engine(LLAMA, chunked_prefill=MAX_CHUNK)
     one = repeated(lambda: seconds(llm, prompts(1, 128), greedy(256)), repeats=5)
-    many = repeated(lambda: seconds(llm, prompts(64, 512), greedy(256)), repeats=5)
+    many = repeated(lambda: seconds(llm, prompts(64, 512), greedy(256)), repeats=3)
     found = {
         "llama8b_b1_tok_s": [256 / t for t in one],
         "llama8b_b64_tok_s": [64 * 256 / t for t in many],
@@ -165,6 +167,10 @@ def attention() -> Samples:
             short = "fa2" if rival == SDPBackend.FLASH_ATTENTION else "cudnn"
             found[f"attn_{name}_{short}_tflops"] = [t.work / t.rival_us / 1e6]
         found[f"attn_{name}_tflops"] = [t.work / us / 1e6 for us in t.samples_us]
+    for backend in ("naive", "flash"):
+        for tokens in (1024, 2048, 4096, 8192):
+            mib = kernels.attention_memory(backend, tokens) / 2**20
+            found[f"attn_memory_{backend}_{tokens}_mib"] = [mib]
     t = kernels.decode_timing(64, 4096, 32, 8, rates)
     found["decode_attn_bw_share"] = [t.work / us * 1e6 / rates.copy_bytes_s for us in t.samples_us]
     return found
@@ -175,7 +181,7 @@ def start() -> Samples:
     for name, model in (("qwen", QWEN), ("llama8b", LLAMA)):
         for kind in ("", "_warm"):
             found[f"start_{name}{kind}_s"] = []
-        for _ in range(2):
+        for _ in range(START_REPEATS):
             with tempfile.TemporaryDirectory() as cache:
                 found[f"start_{name}_s"].append(first_token(model, cache))
                 found[f"start_{name}_warm_s"].append(first_token(model, cache))

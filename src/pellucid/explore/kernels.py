@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pellucid.attention import AttentionRow, AttentionShape, Heads, make_attention
 from pellucid.kernels.ops import TorchOps
-from pellucid.kernels.triton import gated, norm, rotary, sample
+from pellucid.kernels.triton import flash_hopper, gated, norm, rotary, sample
 from pellucid.kernels.triton.decode import choose_splits, decode_attention, make_scratch
 from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
 from pellucid.kernels.triton.gemv import gemv
@@ -239,7 +240,10 @@ def prefill_timing(tokens: int, heads: int, kv: int, limits: Limits, rival: SDPB
     q = rand(tokens, heads, 128)
     out = torch.empty_like(q)
     rows = [(0, tokens, tokens)]
-    attend, block_m = flash_attention, choose_tiling(128, q.dtype, PAGE, on_hopper(DEVICE)).block_m
+    attend: Any = flash_attention
+    block_m = choose_tiling(128, q.dtype, PAGE, on_hopper(DEVICE)).block_m
+    if flash_hopper.fits(q, keys):
+        attend, block_m = flash_hopper.flash_attention_hopper, flash_hopper.BLOCK_M
     tiles = torch.tensor(make_tiles(rows, heads // kv, block_m), dtype=torch.int32, device=DEVICE)
     row = torch.tensor(rows, dtype=torch.int32, device=DEVICE)
     ours = partial(attend, q, keys, values, out, tiles, row, tables, scale=128**-0.5)
@@ -253,6 +257,25 @@ def prefill_timing(tokens: int, heads: int, kv: int, limits: Limits, rival: SDPB
     name = "FlashAttention-2" if rival == SDPBackend.FLASH_ATTENTION else "cuDNN"
     with sdpa_kernel(rival):
         return timing("flash attention", shape, [ours], work, "flop", limits, name, [dense])
+
+
+def attention_memory(name: str, tokens: int, heads: int = 32, kv: int = 8) -> int:
+    """Bytes that one layer's causal attention takes beyond its operands and result, at its peak.
+
+    name: an attention backend; a prompt of `tokens`, heads 128 wide, bf16.
+    """
+    shape = Heads(heads, kv, 128, PAGE)
+    backend = make_attention(name, DEVICE, torch.bfloat16, shape)
+    blocks = -(-tokens // PAGE)
+    keys, values = (rand(blocks, PAGE, kv, 128) for _ in "kv")
+    q = rand(tokens, heads, 128)
+    rows = backend.prepare([AttentionRow(slice(0, tokens), tokens, list(range(blocks)))], DEVICE)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    out = backend.attend(q, keys, values, rows, AttentionShape(128**-0.5))
+    peak = torch.cuda.max_memory_allocated()
+    return int(peak - before) - out.numel() * out.element_size()
 
 
 def sampling(limits: Limits) -> Iterator[Timing]:

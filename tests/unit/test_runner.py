@@ -1,0 +1,208 @@
+"""The device's side of a step, as far as it can be seen on a CPU: inputs, lanes, conflicts, memory.
+
+What runs on a GPU only is in tests/kernels and carries the mark `gpu`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+
+from pellucid import LLM, SamplingParams
+from pellucid.attention import AttentionRow
+from pellucid.errors import InputError
+from pellucid.features import FEATURES, check_conflicts, excluded
+from pellucid.kernels.decode import prepare
+from pellucid.request import UNKNOWN, Row, StepPlan
+from pellucid.runner.inputs import SIZES, DecodeInputs, make_batch, padded_size
+from pellucid.sampling.sampler import key
+
+BLOCK = 4
+CPU = torch.device("cpu")
+
+
+class Untouched:
+    """A backend that hands its rows back."""
+
+    def prepare(self, rows: list[AttentionRow], device: torch.device) -> list[AttentionRow]:
+        return rows
+
+
+def row(seq_id: int, start: int, tokens: list[int], **more: object) -> Row:
+    end = start + len(tokens)
+    fields = {
+        "blocks": [(seq_id * 31 + i * 7) % 97 for i in range(-(-end // BLOCK))],
+        "samples": True,
+        "scores_prompt": False,
+        "params": SamplingParams(temperature=0.5 + seq_id),
+        "seed": seq_id * 1000 - 7,
+        "history": [],
+        "num_prompt": end,
+        **more,
+    }
+    return Row(seq_id=seq_id, tokens=tokens, start=start, **fields)  # type: ignore[arg-type]
+
+
+ROWS = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(1, 9), st.booleans(), st.booleans()),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60)
+@given(shape=ROWS)
+def test_a_ragged_batch_is_what_a_loop_would_make(
+    shape: list[tuple[int, int, bool, bool]],
+) -> None:
+    rows = [
+        row(i, start, list(range(100 * i, 100 * i + n)), samples=samples, scores_prompt=scores)
+        for i, (start, n, samples, scores) in enumerate(shape)
+    ]
+    rows[0].tokens[-1] = UNKNOWN
+    sampled = torch.tensor([5, 6, 7])
+    batch = make_batch(StepPlan(rows), BLOCK, Untouched(), sampled, {0: 2})  # type: ignore[arg-type]
+    tokens, positions, slots, keep = [], [], [], []
+    for r in rows:
+        for i, token in enumerate(r.tokens):
+            position = r.start + i
+            if r.scores_prompt or (r.samples and i == len(r.tokens) - 1):
+                keep.append(len(tokens))
+            tokens.append(7 if token == UNKNOWN else token)
+            positions.append(position)
+            slots.append(r.blocks[position // BLOCK] * BLOCK + position % BLOCK)
+    assert batch.tokens.tolist() == tokens
+    assert batch.positions.tolist() == positions
+    assert batch.slots.tolist() == slots
+    kept = list(range(len(tokens))) if batch.keep is None else batch.keep.tolist()
+    assert kept == keep
+
+
+def test_sizes_waste_little() -> None:
+    for num_rows in range(1, 600):
+        size = padded_size(num_rows)
+        assert size in SIZES and num_rows <= size
+        assert size - num_rows <= max(4, num_rows // 2)
+
+
+@settings(max_examples=40)
+@given(steps=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), max_size=6))
+def test_decode_inputs_follow_rows_that_come_go_and_grow(steps: list[list[int]]) -> None:
+    """Whatever was there before, a step finds its own rows, and padding that touches nobody."""
+    spare = 999
+    inputs = DecodeInputs(6, 10, spare, CPU)
+    lengths = dict.fromkeys(range(10), 3)
+    for present in steps:
+        rows = []
+        for seq_id in present:
+            lengths[seq_id] += 1
+            rows.append(row(seq_id, lengths[seq_id] - 1, [seq_id + 40]))
+        size = inputs.fill(rows, {})
+        got = prepare(
+            inputs.tokens(size),
+            inputs.positions(size),
+            inputs.tables[:size],
+            inputs.seeds[:size],
+            torch.zeros(6, dtype=torch.int64),
+            BLOCK,
+        )
+        for i, r in enumerate(rows):
+            assert got.tokens[i] == r.tokens[0]
+            assert got.contexts[i] == r.end
+            assert got.slots[i] == r.blocks[-1] * BLOCK + r.start % BLOCK
+            assert got.keys[i] == key(r.seed, r.end)
+            assert inputs.tables[i, : len(r.blocks)].tolist() == r.blocks
+            assert inputs.temperatures[i] == r.params.temperature
+        for i in range(len(rows), size):
+            assert got.contexts[i] == 1 and got.slots[i] == spare * BLOCK
+            assert inputs.temperatures[i] == 0
+
+
+def test_a_token_of_the_step_before_is_looked_up() -> None:
+    inputs = DecodeInputs(2, 4, 99, CPU)
+    size = inputs.fill([row(3, 5, [UNKNOWN]), row(4, 2, [8])], {3: 1})
+    got = prepare(
+        inputs.tokens(size),
+        inputs.positions(size),
+        inputs.tables[:size],
+        inputs.seeds[:size],
+        torch.tensor([10, 11]),
+        BLOCK,
+    )
+    assert got.tokens.tolist() == [11, 8]
+
+
+@pytest.mark.parametrize("chunk", [3, 0])
+def test_overlap_changes_no_token(chunk: int, tiny_folder: Path) -> None:
+    """Also with stop tokens, penalties, log-probabilities and a pool that preempts."""
+    kinds = [
+        SamplingParams(temperature=0, max_tokens=9, ignore_eos=True),
+        SamplingParams(temperature=1, seed=4, max_tokens=7, ignore_eos=True, logprobs=2),
+        SamplingParams(temperature=0, max_tokens=8, presence_penalty=1.5, ignore_eos=True),
+        SamplingParams(temperature=1, seed=9, max_tokens=12, top_k=20, stop_token_ids=(5, 17, 60)),
+        SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=1),
+    ]
+    prompts = [[i + 3, 9, 44, 2 * i + 1, 7] * (i + 1) for i in range(len(kinds))]
+    outputs = {}
+    for overlap in ("off", "on"):
+        llm = LLM(
+            str(tiny_folder),
+            load_format="dummy",
+            dtype="float32",
+            device="cpu",
+            num_blocks=9,
+            block_size=8,
+            chunked_prefill=chunk,
+            overlap=overlap,
+        )
+        outputs[overlap] = llm.generate(prompts, kinds)
+        assert llm.engine.stats().num_blocks_used == 0
+        llm.engine.scheduler.check_integrity()
+    for serial, ahead in zip(outputs["off"], outputs["on"], strict=True):
+        assert ahead.token_ids == serial.token_ids
+        assert ahead.finish_reason == serial.finish_reason
+        assert [e and e.token_id for e in ahead.prompt_logprobs or []] == [
+            e and e.token_id for e in serial.prompt_logprobs or []
+        ]
+        for one, other in zip(ahead.logprobs or [], serial.logprobs or [], strict=True):
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
+
+
+def test_conflicts_are_never_silent() -> None:
+    for feature in FEATURES:
+        for conflict in feature.conflicts:
+            key_, value = conflict.split("=")
+            settings_ = {feature.key: "on", key_: value}
+            assert excluded(feature.key, settings_) == conflict
+            with pytest.raises(InputError, match=f"{feature.key} on does not work with {key_}"):
+                check_conflicts(settings_)
+            check_conflicts({**settings_, feature.key: "auto"})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"overlap": "on", "kv_cache": "off"}, "overlap on does not work with kv_cache off"),
+        ({"graphs": "on", "attention": "naive"}, "graphs on does not work with attention naive"),
+        ({"graphs": "on"}, "graphs on: CUDA graphs need an NVIDIA GPU"),
+        ({"gemv": "on"}, "gemv on: its kernels are for an NVIDIA GPU"),
+        ({"sampler": "pivot"}, "sampler pivot: its kernels are for an NVIDIA GPU"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_by_name(
+    options: dict[str, str], words: str, tiny_folder: Path
+) -> None:
+    with pytest.raises(InputError, match=words):
+        LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8, **options)
+
+
+def test_the_engine_says_what_every_switch_came_to(tiny_folder: Path) -> None:
+    llm = LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8)
+    switches = llm.engine.info.switches
+    assert set(switches) == {feature.key for feature in FEATURES}
+    assert "auto" not in switches.values()
+    assert switches["graphs"] == switches["gemv"] == switches["overlap"] == "off"
