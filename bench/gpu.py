@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", action="append", choices=PARTS, help="default: all")
     parser.add_argument("--json", metavar="FILE")
-    parser.add_argument("--commit", default="", help="of the sources, where there is no git")
+    parser.add_argument("--commit", default="", help="of the sources, where git does not know")
     parser.add_argument("--start-child", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.start_child:
@@ -83,7 +83,7 @@ def environment(commit: str) -> dict[str, Any]:
     values = done.stdout.strip().split("\n")[0].split(", ") if done.returncode == 0 else []
     found["gpu_details"] = dict(zip(query.split(","), values, strict=False))
     found["versions"]["triton"] = __import__("triton").__version__
-    return {**found, "commit": found["commit"] or commit}
+    return {**found, "commit": commit or found["commit"]}
 
 
 def limits() -> dict[str, float]:

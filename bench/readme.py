@@ -10,8 +10,13 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from pathlib import Path
 from typing import Any
+
+from pellucid.explore import ablate_table
+from pellucid.model.folder import spec_of_folder
+from pellucid.model.spec import expected_weights
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -44,7 +49,126 @@ What the KV cache buys: milliseconds per new token behind a sequence of that len
 {cache_table(cache)}
 
 {exponents(cache)}
+
+{gpu_section()}
 """
+
+
+def gpu_section() -> str:
+    record, ablation = load("gpu-h200.json"), load("ablate-h200.json")
+    device, limits = record["environment"]["gpu"], record["limits"]
+    return f"""On one {device}, random weights of the shapes in `bench/models`, bf16;
+`bench/gpu.py`, [`gpu-h200.json`](bench/results/gpu-h200.json). Recorded before the residual became
+float32 (`kernels/units.py`), and not measured again since. In the same run the card copied
+{limits["copy_bytes_s"] / 1e12:.2f} TB/s and multiplied matrices at
+{limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s:
+
+{gpu_table(record["samples"], limits)}
+
+Memory that one layer's attention takes beyond its operands, 32 heads of 128: naive grows with the
+square of the length, flash takes none.
+
+{memory_table(record["samples"])}
+
+What each switch buys there, Qwen3-0.6B shape, one sequence: the default configuration without it;
+`pellucid ablate --device cuda`, [`ablate-h200.json`](bench/results/ablate-h200.json). The default,
+measured again between any two, moved by {ablation["controls"]["single"]["drift"]:.0%}. The file has
+a batch workload too, whose runs were too short to compare: there it moved by
+{ablation["controls"]["batch"]["drift"]:.0%}.
+
+{ablation_table(ablation)}
+
+Milliseconds per token by stage, from an engine with borders between the stages; the last column is
+what the borders cost.
+
+{stages_table(ablation)}"""
+
+
+def ablation_table(ablation: dict[str, Any]) -> str:
+    lines = ["| without | ms per token | time |", "|---|---|---|"]
+    for row in ablation["rows"]:
+        name = ablate_table.title(row, True)
+        time = f"{row['single_time_vs_default']:.2f}×"
+        lines.append(f"| {name} | {ablate_table.span(row['single_ms_per_token'], 2)} | {time} |")
+    return "\n".join(lines)
+
+
+def stages_table(ablation: dict[str, Any]) -> str:
+    cells = ablate_table.stage_cells(ablation, True)
+    return "\n".join(ablate_table.markdown_lines(*cells))
+
+
+def gpu_table(samples: dict[str, list[float]], limits: dict[str, float]) -> str:
+    def figure(key: str, digits: int = 0) -> str:
+        low, high = (f"{end(samples[key]):,.{digits}f}" for end in (min, max))
+        middle = f"{statistics.median(samples[key]):,.{digits}f}"
+        return middle if len(samples[key]) == 1 else f"{middle} ({low}–{high})"
+
+    def decode_share(model: str, key: str) -> str:
+        reads = weight_bytes(model) * statistics.median(samples[key])
+        return f"{reads / limits['copy_bytes_s']:.0%} of what reading the weights allows"
+
+    def prefill_share(tokens: int) -> str:
+        rate = prefill_flop(tokens) / statistics.median(samples[f"llama8b_prefill_{tokens}_ms"])
+        return f"{1e3 * rate / limits['matmul_flop_s']:.0%} of the matrix rate"
+
+    rows = [
+        ("0.6B, 256 requests of 100–1024 in and out, tokens/s", figure("nano_tok_s"), ""),
+        (
+            "0.6B, one request, 128 in, 512 out, tokens/s",
+            figure("qwen_b1_tok_s"),
+            decode_share("qwen3-0.6b", "qwen_b1_tok_s"),
+        ),
+        (
+            "8B, one request, 128 in, 256 out, tokens/s",
+            figure("llama8b_b1_tok_s"),
+            decode_share("llama-3.1-8b", "llama8b_b1_tok_s"),
+        ),
+        ("8B, 64 requests, 512 in, 256 out, tokens/s", figure("llama8b_b64_tok_s"), ""),
+    ]
+    for tokens in (2048, 8192, 16000):
+        what = f"8B, prompt of {tokens:,} to first token, ms"
+        rows.append((what, figure(f"llama8b_prefill_{tokens}_ms"), prefill_share(tokens)))
+    for name in ("8k", "16k"):
+        rivals = " and ".join(
+            f"{title} {figure(f'attn_{name}_{key}_tflops')}"
+            for title, key in (("FlashAttention-2", "fa2"), ("cuDNN", "cudnn"))
+        )
+        what = f"causal attention, {name} tokens, TFLOP/s"
+        rows.append((what, figure(f"attn_{name}_tflops"), f"beside {rivals}"))
+    share = statistics.median(samples["decode_attn_bw_share"])
+    rows.append(("decode attention, 64 rows behind 4,096 tokens", f"{share:.0%} of copying", ""))
+    for title, key in (("0.6B", "qwen"), ("8B", "llama8b")):
+        for kind, cached in (("", "not yet compiled"), ("_warm", "compiled before")):
+            what = f"{title}, new process to first token, kernels {cached}, s"
+            rows.append((what, figure(f"start_{key}{kind}_s", 1), ""))
+    lines = ["| | median | beside |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def memory_table(samples: dict[str, list[float]]) -> str:
+    lengths = (1024, 2048, 4096, 8192)
+    lines = ["| tokens | " + " | ".join(f"{n:,}" for n in lengths) + " |", "|---|---|---|---|---|"]
+    for name in ("naive", "flash"):
+        cells = [f"{samples[f'attn_memory_{name}_{n}_mib'][0]:,.0f} MiB" for n in lengths]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def weight_bytes(model: str) -> int:
+    """bf16 bytes of the matrices that a decode step reads."""
+    shapes = expected_weights(spec_of_folder(ROOT / "bench" / "models" / model))
+    tied = "lm_head" not in shapes
+    return sum(2 * math.prod(s) for name, s in shapes.items() if tied or name != "embed")
+
+
+def prefill_flop(tokens: int) -> float:
+    """Of the 8B shape's layers and causal attention, for a prompt of `tokens`."""
+    spec = spec_of_folder(ROOT / "bench" / "models" / "llama-3.1-8b")
+    shapes = expected_weights(spec)
+    layers = sum(math.prod(s) for name, s in shapes.items() if name.startswith("layers."))
+    attention = 2 * spec.num_layers * spec.num_heads * spec.head_dim * tokens**2
+    return 2.0 * layers * tokens + attention
 
 
 def peers_table(peers: dict[str, Any]) -> str:

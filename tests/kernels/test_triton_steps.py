@@ -60,6 +60,16 @@ def test_the_norm_is_taken_of_the_rounded_sum(device: str) -> None:
     assert torch.equal(normed, rms_norm(total, weight, 1e-6))
 
 
+def test_a_float32_residual_and_a_narrow_branch(device: str) -> None:
+    x, branch = normal(device, torch.float32, 1, 5, 576), normal(device, torch.float16, 2, 5, 576)
+    weight = normal(device, torch.float32, 3, 576)
+    total, h = add_rms_norm(x, branch, weight, 1e-5)
+    assert (total.dtype, h.dtype) == (torch.float32, torch.float16)
+    for got, want in zip((total, h), twin.add_rms_norm(x, branch, weight, 1e-5), strict=True):
+        close(got, want)
+    assert rms_norm(x, weight, 1e-5, torch.float16).dtype == torch.float16
+
+
 @pytest.mark.parametrize("heads", [1, 3])
 def test_norm_of_heads_inside_a_larger_tensor(device: str, heads: int) -> None:
     qkv = normal(device, torch.float32, 0, 3, heads + 2, 64)

@@ -70,7 +70,7 @@ def test_a_ragged_batch_is_what_a_loop_would_make(
     for r in rows:
         for i, token in enumerate(r.tokens):
             position = r.start + i
-            if r.scores_prompt or (r.samples and i == len(r.tokens) - 1):
+            if r.samples and i == len(r.tokens) - 1:
                 keep.append(len(tokens))
             tokens.append(7 if token == UNKNOWN else token)
             positions.append(position)
@@ -78,8 +78,14 @@ def test_a_ragged_batch_is_what_a_loop_would_make(
     assert batch.tokens.tolist() == tokens
     assert batch.positions.tolist() == positions
     assert batch.slots.tolist() == slots
-    kept = list(range(len(tokens))) if batch.keep is None else batch.keep.tolist()
-    assert kept == keep
+    if any(r.scores_prompt for r in rows):
+        assert batch.keep is None, "every token's logits are wanted"
+    elif batch.keep is None:
+        assert keep == list(range(len(tokens)))
+    else:
+        assert batch.keep.tolist() == keep
+        alone = [(r.end, r.blocks) for r in rows if r.samples]
+        assert [(k.context, k.blocks) for k in batch.kept_rows or []] == alone
 
 
 def test_sizes_waste_little() -> None:

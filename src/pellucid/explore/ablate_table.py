@@ -73,7 +73,7 @@ def notes(result: dict[str, Any]) -> list[str]:
         batch, single = row["output_len"]["batch"], row["output_len"]["single"]
         if row["shortened"]:
             lines.append(
-                f"{row['name'].capitalize()} was shortened to fit into {work['limit_s']:g} s: "
+                f"{row['name']} was shortened to fit into {work['limit_s']:g} s: "
                 f"answers of up to {batch} (batch) and {single} (batch 1) tokens, "
                 f"not {work['output_len']}."
             )

@@ -83,8 +83,8 @@ def make_units(
     if chosen["gemv"] == "on":
         from pellucid.kernels.triton.units import GemvUnits
 
-        return GemvUnits(ops), chosen
-    return Composed(ops), chosen
+        return GemvUnits(ops, dtype), chosen
+    return Composed(ops, dtype), chosen
 
 
 def make_draw(wanted: str, device: torch.device) -> tuple[str, DecodeKernels | None]:

@@ -21,13 +21,18 @@ from pellucid.kernels.cpu.step import StepKernels
 class Ops(Protocol):
     """What a decoder layer needs besides matrices and attention."""
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x / rms(x) · weight over the last dimension. x: [T, dim], weight float32 [dim]."""
+    def norm(
+        self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        """x / rms(x) · weight over the last dimension, in `dtype` (None: x's).
+
+        x: [T, dim], weight float32 [dim].
+        """
 
     def add_norm(
         self, x: Tensor, branch: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
-        """x + branch, and the norm of that. [T, dim] each."""
+        """x + branch in x's dtype, and the norm of that in branch's. [T, dim] each."""
 
     def rotate_and_write(
         self,
@@ -53,14 +58,16 @@ class Ops(Protocol):
 class TorchOps:
     """Off: the formulas."""
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return F.rms_norm(x.float(), weight.shape[-1:], eps=eps).mul_(weight).to(x.dtype)
+    def norm(
+        self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return F.rms_norm(x.float(), weight.shape[-1:], eps=eps).mul_(weight).to(dtype or x.dtype)
 
     def add_norm(
         self, x: Tensor, branch: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
         x = x + branch
-        return x, self.norm(x, weight, eps)
+        return x, self.norm(x, weight, eps, branch.dtype)
 
     def rotate_and_write(
         self,
@@ -105,13 +112,16 @@ class CpuOps:
     def __init__(self, kernels: StepKernels) -> None:
         self._kernels = kernels
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return self._kernels.norm(x, None, weight, eps)[1]
+    def norm(
+        self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return self._kernels.norm(x, None, weight, eps)[1].to(dtype or x.dtype)
 
     def add_norm(
         self, x: Tensor, branch: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
-        return self._kernels.norm(x, branch, weight, eps)
+        total, h = self._kernels.norm(x, branch.to(x.dtype), weight, eps)
+        return total, h.to(branch.dtype)
 
     def rotate_and_write(
         self,

@@ -16,14 +16,34 @@ once over both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from pellucid.kernels.ops import Ops
 
-Stream = tuple[Tensor, Tensor | None]
-"""The residual [T, hidden], and what is still to be added to it, [T, hidden]."""
+
+class Stream(NamedTuple):
+    """The residual on its way through the layers, T tokens.
+
+    It is float32 whatever the model's dtype is: every layer adds to it twice, and in bf16 each sum
+    would lose what is below a 256th of it. Logits are float32 for the same reason: from 16 to 32,
+    bf16 knows steps of an eighth. With both, greedy answers in bf16 leave those in float32 only
+    where the best two tokens are almost equal (tests/model/test_golden.py).
+    """
+
+    x: Tensor
+    """float32 [T, hidden]"""
+    branch: Tensor | None = None
+    """What is still to be added to it, [T, hidden]."""
+    brief: Tensor | None = None
+    """x in the model's dtype, if that was made on the way."""
+
+    @property
+    def settled(self) -> Tensor:
+        """The residual with nothing left to add."""
+        return self.x if self.branch is None else self.x + self.branch
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +65,15 @@ class Matrix(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Plain(Matrix, Protocol):
+    """A matrix of plain numbers."""
+
+    weight: Tensor
+    """[out, in]"""
+    bias: Tensor | None
+
+
 class Units(Protocol):
     """What a decoder layer is made of, besides rotation and attention."""
 
@@ -61,6 +90,9 @@ class Units(Protocol):
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
         """act(gate) · up of matrix(h) = gate, up: [T, out/2]; activation silu or gelu_tanh."""
 
+    def logits(self, h: Input, matrix: Matrix) -> Tensor:
+        """matrix(h) in float32, [T, out]."""
+
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
         """The residual with matrix(h) added, or about to be."""
 
@@ -68,15 +100,16 @@ class Units(Protocol):
 class Composed:
     """Off: each unit is a matrix product with the small steps before and after it."""
 
-    def __init__(self, ops: Ops) -> None:
+    def __init__(self, ops: Ops, dtype: torch.dtype) -> None:
+        """dtype: of what the matrices take."""
         self.ops = ops
+        self.dtype = dtype
 
     def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
-        x, branch = stream
-        if branch is None:
-            return stream, self.ops.norm(x, weight, eps)
-        x, h = self.ops.add_norm(x, branch, weight, eps)
-        return (x, None), h
+        if stream.branch is None:
+            return stream, self.ops.norm(stream.x, weight, eps, self.dtype)
+        x, h = self.ops.add_norm(stream.x, stream.branch, weight, eps)
+        return Stream(x), h
 
     def linear(self, h: Input, matrix: Matrix) -> Tensor:
         return matrix(self.taken(h))
@@ -84,15 +117,18 @@ class Composed:
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
         return self.ops.gated(matrix(self.taken(h)), activation)
 
+    def logits(self, h: Input, matrix: Matrix) -> Tensor:
+        x = self.taken(h)
+        mixes = x.is_cuda and x.dtype != torch.float32  # there torch can widen while it multiplies
+        if mixes and isinstance(matrix, Plain) and matrix.bias is None:
+            return torch.mm(x, matrix.weight.T, out_dtype=torch.float32)
+        return matrix(x).float()
+
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
-        return settled(stream), matrix(h)
+        return Stream(stream.settled, matrix(h))
 
     def taken(self, h: Input) -> Tensor:
         """`h` with its norm taken."""
-        return self.ops.norm(h.x, h.weight, h.eps) if isinstance(h, Deferred) else h
-
-
-def settled(stream: Stream) -> Tensor:
-    """The residual with nothing left to add."""
-    x, branch = stream
-    return x if branch is None else x + branch
+        if not isinstance(h, Deferred):
+            return h
+        return self.ops.norm(h.x, h.weight, h.eps, self.dtype)

@@ -16,7 +16,7 @@ import torch
 
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
-from pellucid.kernels.units import Stream, Units, settled
+from pellucid.kernels.units import Stream, Units
 from pellucid.model.checkpoint import WeightSource
 from pellucid.model.rope import rope_tables
 from pellucid.model.spec import ModelSpec
@@ -40,6 +40,8 @@ class Batch:
     keep: torch.Tensor | None = None
     """int64 [K], the tokens whose hidden states are wanted; None: all. The rest of the model needs
     nothing of the others once their keys and values are stored."""
+    kept_rows: Any = None
+    """The K tokens as rows of one token each, for the attention backend; None without `keep`."""
 
 
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -87,11 +89,12 @@ class Layer:
         clock.lap("qkv")
         q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
         clock.lap("kv_write")
-        if keep is not None and not len(keep):
-            return settled(stream)[:0], None
-        h = attention.attend(q, keys, values, batch.rows, self.shape).flatten(1)
+        rows = batch.rows
         if keep is not None:
-            stream, h = (settled(stream)[keep], None), h[keep]
+            stream, q, rows = Stream(stream.settled[keep]), q[keep], batch.kept_rows
+            if not len(keep):
+                return stream
+        h = attention.attend(q, keys, values, rows, self.shape).flatten(1)
         clock.lap("attention")
         stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")
@@ -109,7 +112,8 @@ class Layer:
         if post_norm is None:
             return self.units.add_linear(stream, h, matrix)
         branch = self.units.linear(h, matrix)
-        return settled(stream), self.units.ops.norm(branch, post_norm, self.spec.norm_eps)
+        norm = self.units.ops.norm(branch, post_norm, self.spec.norm_eps)
+        return Stream(stream.settled, norm)
 
 
 class Loader:
@@ -181,31 +185,33 @@ class Decoder:
 
     def forward(
         self, batch: Batch, cache: KVPool, attention: AttentionBackend, clock: Clock
-    ) -> torch.Tensor:
-        """Hidden states [T, hidden] of the batch's tokens, final norm not yet applied; [K, hidden]
-        if it keeps K of them. Only the last layer can leave tokens out: until then each one's keys
-        and values are still to be made from its hidden state."""
+    ) -> Stream:
+        """Hidden states [T] of the batch's tokens before the final norm; [K] if it keeps K of them.
+
+        Only the last layer can leave tokens out: until then each one's keys and values are still to
+        be made from its hidden state.
+        """
         x = self.embed(batch.tokens)
+        stream = Stream(x.float(), None, x)
         if self.embedding_scale != 1.0:
-            x = x * self.embedding_scale
+            stream = Stream(stream.x * self.embedding_scale)
         rotation = self.rope.at(batch.positions)
         local = rotation
         if self.rope_local is not self.rope:
             local = self.rope_local.at(batch.positions)
         clock.lap("embed")
-        stream: Stream = (x, None)
         for layer in self.layers:
             turn = local if layer.shape.window else rotation
             keep = batch.keep if layer is self.layers[-1] else None
             stream = layer(stream, batch, turn, cache, attention, clock, keep)
-        return settled(stream)
+        return Stream(stream.settled, None, stream.brief)
 
-    def logits(self, hidden: torch.Tensor, clock: Clock) -> torch.Tensor:
-        """hidden [rows, hidden] → [rows, vocab], in hidden's dtype unless the head caps them."""
-        _, h = self.units.norm((hidden, None), self.norm, self.spec.norm_eps)
+    def logits(self, hidden: Stream, clock: Clock) -> torch.Tensor:
+        """hidden [rows] → float32 [rows, vocab]."""
+        _, h = self.units.norm(hidden, self.norm, self.spec.norm_eps)
         clock.lap("norm")
-        logits = self.units.linear(h, self.head)
+        logits = self.units.logits(h, self.head)
         if cap := self.spec.logit_softcap:
-            logits = cap * torch.tanh(logits.float() / cap)
+            logits = cap * torch.tanh(logits / cap)
         clock.lap("lm_head")
         return logits

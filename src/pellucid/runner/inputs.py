@@ -60,27 +60,25 @@ def make_batch(
     given, places_of, slots = torch.from_numpy(numbers).to(device).unbind()
     if min(tokens) < 0:
         given = resolve(given, sampled)
-    return Batch(
-        tokens=given,
-        positions=places_of,
-        slots=slots,
-        rows=attention.prepare(rows, device),
-        keep=kept(plan.rows, rows, device),
+    batch = Batch(
+        tokens=given, positions=places_of, slots=slots, rows=attention.prepare(rows, device)
     )
+    if not any(row.scores_prompt for row in plan.rows):
+        keep_lasts(batch, plan.rows, rows, attention)
+    return batch
 
 
-def kept(
-    rows: Sequence[Row], places: Sequence[AttentionRow], device: torch.device
-) -> torch.Tensor | None:
-    """The tokens that something is wanted of: a row's last if it samples, all if it scores its
-    prompt. None if that is every token."""
-    index: list[int] = []
-    for row, place in zip(rows, places, strict=True):
-        first, end = place.queries.start, place.queries.stop
-        index += range(first if row.scores_prompt else end - row.samples, end)
-    if len(index) == places[-1].queries.stop:
-        return None
-    return torch.tensor(index, dtype=torch.int64, device=device)
+def keep_lasts(
+    batch: Batch, rows: Sequence[Row], places: Sequence[AttentionRow], attention: AttentionBackend
+) -> None:
+    """Have the batch keep nothing but the last token of each row that samples."""
+    pairs = [place for row, place in zip(rows, places, strict=True) if row.samples]
+    last = [place.queries.stop - 1 for place in pairs]
+    if len(last) == len(batch.tokens):
+        return
+    alone = [AttentionRow(slice(i, i + 1), p.context, p.blocks) for i, p in enumerate(pairs)]
+    batch.keep = torch.tensor(last, dtype=torch.int64, device=batch.tokens.device)
+    batch.kept_rows = attention.prepare(alone, batch.tokens.device) if alone else None
 
 
 def entry(row: Row, places: Places) -> int:

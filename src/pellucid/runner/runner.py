@@ -18,6 +18,7 @@ import torch
 from pellucid.attention import AttentionBackend, PaddedAttention
 from pellucid.cache.pool import KVPool
 from pellucid.kernels import DecodeKernels
+from pellucid.kernels.units import Stream
 from pellucid.model.decoder import Batch, Decoder
 from pellucid.request import Row, StepPlan, StepResult, TokenLogprob
 from pellucid.runner.executors import Executor
@@ -125,13 +126,15 @@ class Runner:
         end = 0
         last: list[int] = []
         for i, row in enumerate(plan.rows):
-            begin, end = end, end + (len(row.tokens) if row.scores_prompt else row.samples)
+            # `hidden` has every token, or with `keep` one of each row that samples.
+            begin, end = end, end + (len(row.tokens) if batch.keep is None else row.samples)
             if row.samples:
                 last.append(end - 1)
             if row.scores_prompt:
-                flight.scores[i] = self._score(hidden[begin:end], row)
+                flight.scores[i] = self._score(hidden.x[begin:end], row)
         if last:
-            logits = self.model.logits(hidden if len(last) == end else hidden[last], self.clock)
+            wanted = hidden if len(last) == len(hidden.x) else Stream(hidden.x[last])
+            logits = self.model.logits(wanted, self.clock)
             self._keep(flight, self.sampler.launch(logits, [plan.rows[i] for i in flight.asking]))
 
     def _keep(self, flight: Flight, choice: Choice) -> None:
@@ -149,7 +152,7 @@ class Runner:
         parts: list[Scores] = []
         for begin in range(0, len(targets), _SCORE_ROWS):
             part = torch.tensor(targets[begin : begin + _SCORE_ROWS], device=hidden.device)
-            logits = self.model.logits(hidden[begin : begin + len(part)], self.clock)
+            logits = self.model.logits(Stream(hidden[begin : begin + len(part)]), self.clock)
             logprobs = torch.log_softmax(logits.float(), dim=-1)
             parts.append(score(logprobs, part, [num_top] * len(part)))
         self.clock.lap("sample")

@@ -168,6 +168,7 @@ def _fma_kernel(
     bias_ptr,
     residual_ptr,
     out_ptr,
+    brief_ptr,
     x_stride,
     residual_stride,
     num_rows,
@@ -223,6 +224,8 @@ def _fma_kernel(
     if residual_ptr is not None:
         result += residual
     tl.store(out_ptr + at, result.to(out_ptr.dtype.element_ty), mask=inside)
+    if brief_ptr is not None:
+        tl.store(brief_ptr + at, result.to(brief_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
@@ -233,6 +236,7 @@ def _dot_kernel(
     bias_ptr,
     residual_ptr,
     out_ptr,
+    brief_ptr,
     x_stride,
     residual_stride,
     num_rows,
@@ -285,6 +289,8 @@ def _dot_kernel(
     if residual_ptr is not None:
         sums += residual
     tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=inside)
+    if brief_ptr is not None:
+        tl.store(brief_ptr + at, sums.to(brief_ptr.dtype.element_ty), mask=inside)
 
 
 @cache
@@ -335,6 +341,8 @@ def gemv(
     eps: float = 0.0,
     residual: Tensor | None = None,
     gated: str = "",
+    out_dtype: torch.dtype | None = None,
+    brief: Tensor | None = None,
     pdl: bool = False,
     tiling: Tiling | None = None,
 ) -> Tensor:
@@ -343,9 +351,11 @@ def gemv(
     x [T, K] with 1 ≤ T ≤ 8, rows contiguous; weight [N, K], contiguous, bf16, fp16 or fp32;
     bias [N]; norm: float32 [K], the weight of an RMSNorm with `eps` that x goes through first;
     residual [T, out]; gated: silu or gelu_tanh if weight is gate and up one behind the other.
-    Returns [T, out] in x's dtype, out = N or, gated, N / 2. Sums are float32.
+    Returns [T, out], out = N or, gated, N / 2, in `out_dtype`: if None, in that of the residual, or
+    else of the weight. Sums are float32, and so may x and residual be over 16-bit weights.
 
-    `pdl`: start while the kernel before is still running; `tiling`: instead of `config`'s choice.
+    `brief`: [T, out] of another dtype, filled with the same; `pdl`: start while the kernel before
+    is still running; `tiling`: instead of `config`'s choice.
     Raises ValueError for shapes and layouts outside of these.
     """
     (tokens, k), n = x.shape, weight.shape[0]
@@ -361,15 +371,16 @@ def gemv(
     padded = 1 << (tokens - 1).bit_length()
     if tiling is None:
         # An fp16 product x·g can overflow before the norm scales it down: float32 there.
-        dot = x.dtype == weight.dtype and (norm is None or x.dtype == torch.bfloat16)
+        dot = x.dtype == weight.dtype if norm is None else weight.dtype == torch.bfloat16
         dot = dot and weight.itemsize == 2
         tiling = config(n, k, padded, num_sms(x.device), gated=bool(gated), dot=dot)
-    out = torch.empty((tokens, width), dtype=x.dtype, device=x.device)
+    dtype = out_dtype or (weight if residual is None else residual).dtype
+    out = torch.empty((tokens, width), dtype=dtype, device=x.device)
     mode, rows, block_k, warps, stages, evict = tiling
     kernel, inner = (_fma_kernel, 16 // weight.itemsize) if mode == "fma" else (_dot_kernel, stages)
     extra = {"launch_pdl": True} if pdl else {}
     kernel[(-(-n // rows),)](
-        x, weight, norm, bias, residual, out,
+        x, weight, norm, bias, residual, out, brief,
         x.stride(0), residual.stride(0) if residual is not None else 0, width, tokens, eps,
         k, padded if mode == "fma" else MAX_TOKENS, rows, block_k, inner,
         gated, "evict_first" if evict else "", pdl, num_warps=warps, **extra,

@@ -57,15 +57,18 @@ def _norm_kernel(
     tl.store(out_ptr + row * DIM + col, y.to(out_ptr.dtype.element_ty), mask=inside)
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, pdl: bool = False) -> Tensor:
+def rms_norm(
+    x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None, *, pdl: bool = False
+) -> Tensor:
     """x / rms(x) · weight over the last dimension.
 
     x [..., dim], any float dtype, the last dimension contiguous, otherwise strided as it likes;
-    weight float32 [dim]. Returns a contiguous tensor of x's shape and dtype. `pdl`: start while
-    the kernel before is still running (`gemv.py` says how). Raises ValueError for other shapes.
+    weight float32 [dim]. Returns a contiguous tensor of x's shape in `dtype` (None: x's). `pdl`:
+    start while the kernel before is still running (`gemv.py` says how). Raises ValueError for other
+    shapes.
     """
     _check(x, weight)
-    out = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    out = torch.empty(x.shape, dtype=dtype or x.dtype, device=x.device)
     _launch(x, None, weight, None, out, eps, pdl)
     return out
 
@@ -73,7 +76,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float, *, pdl: bool = False) -> Ten
 def add_rms_norm(
     x: Tensor, branch: Tensor, weight: Tensor, eps: float, *, pdl: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """x + branch in x's dtype, and the norm of that.
+    """x + branch in x's dtype, and the norm of that in branch's.
 
     x and branch [T, dim], rows contiguous; weight float32 [dim]. Both results are new and
     contiguous. Raises ValueError for other shapes.
@@ -82,7 +85,7 @@ def add_rms_norm(
     if x.ndim != 2 or branch.shape != x.shape or branch.stride(1) != 1:
         raise ValueError(f"x and branch must be [T, dim] alike, not {x.shape} and {branch.shape}")
     total = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    out = torch.empty_like(total)
+    out = torch.empty_like(total, dtype=branch.dtype)
     _launch(x, branch, weight, total, out, eps, pdl)
     return total, out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from pellucid.kernels.triton import gated as gated_kernel
@@ -13,8 +14,10 @@ from pellucid.kernels.triton.flash import on_hopper
 class TritonOps:
     """`kernels.ops.Ops` on an NVIDIA GPU."""
 
-    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        return norm_kernel.rms_norm(x, weight, eps, pdl=on_hopper(x.device))
+    def norm(
+        self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None
+    ) -> Tensor:
+        return norm_kernel.rms_norm(x, weight, eps, dtype, pdl=on_hopper(x.device))
 
     def add_norm(
         self, x: Tensor, branch: Tensor, weight: Tensor, eps: float

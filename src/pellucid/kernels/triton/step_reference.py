@@ -13,9 +13,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def add_rms_norm(x: Tensor, branch: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x + branch, rounded, and the norm of that."""
+    """x + branch, rounded to x's dtype, and the norm of that in branch's."""
     total = (x.double() + branch.double()).to(x.dtype)
-    return total, rms_norm(total, weight, eps)
+    return total, _normed(total, weight, eps).to(branch.dtype)
 
 
 def gated(gate_up: Tensor, activation: str) -> Tensor:
@@ -53,6 +53,7 @@ def gemv(
     eps: float = 0.0,
     residual: Tensor | None = None,
     gated: str = "",
+    out_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """act(norm(x) · weightᵀ + bias) + residual."""
     out = (x.double() if norm is None else _normed(x, norm, eps)) @ weight.double().T
@@ -62,7 +63,7 @@ def gemv(
         out = _gated(out, gated)
     if residual is not None:
         out = out + residual.double()
-    return out.to(x.dtype)
+    return out.to(out_dtype or (weight if residual is None else residual).dtype)
 
 
 def _normed(x: Tensor, weight: Tensor, eps: float) -> Tensor:

@@ -7,23 +7,14 @@ reads it, residual and activation into the one that makes them. Steps with more 
 
 from __future__ import annotations
 
-from typing import Protocol, TypeGuard, runtime_checkable
+from typing import TypeGuard
 
+import torch
 from torch import Tensor
 
 from pellucid.kernels.triton.flash import on_hopper
 from pellucid.kernels.triton.gemv import MAX_TOKENS, gemv, pays
-from pellucid.kernels.units import Composed, Deferred, Input, Matrix, Stream, settled
-
-
-@runtime_checkable
-class Plain(Protocol):
-    """A matrix of plain numbers."""
-
-    weight: Tensor
-    """[out, in]"""
-    bias: Tensor | None
-
+from pellucid.kernels.units import Composed, Deferred, Input, Matrix, Plain, Stream
 
 SMALL = 2**23
 """Weights of a matrix up to which its product starts early (see gemv.py): over a large one,
@@ -36,8 +27,9 @@ class GemvUnits(Composed):
     """`kernels.units.Units`: one launch a unit where there are few rows."""
 
     def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
-        x, branch = stream
-        if branch is None and len(x) <= MAX_TOKENS:
+        if stream.branch is None and len(stream.x) <= MAX_TOKENS:
+            # Read in the weights' dtype: two widths in one loop would have to change hands.
+            x = stream.x.to(self.dtype) if stream.brief is None else stream.brief
             return stream, Deferred(x, weight, eps)
         return super().norm(stream, weight, eps)
 
@@ -63,13 +55,32 @@ class GemvUnits(Composed):
             pdl=starts_early(matrix),
         )
 
+    def logits(self, h: Input, matrix: Matrix) -> Tensor:
+        if not fits(matrix, h):
+            return super().logits(h, matrix)
+        x, norm, eps = opened(h)
+        early = starts_early(matrix)
+        return gemv(
+            x,
+            matrix.weight,
+            bias=matrix.bias,
+            norm=norm,
+            eps=eps,
+            out_dtype=torch.float32,
+            pdl=early,
+        )
+
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
         if not fits(matrix, h):
             return super().add_linear(stream, h, matrix)
-        residual = settled(stream)
-        return gemv(
-            h, matrix.weight, bias=matrix.bias, residual=residual, pdl=starts_early(matrix)
-        ), None
+        brief = None
+        if self.dtype != stream.x.dtype:
+            brief = torch.empty(stream.x.shape, dtype=self.dtype, device=h.device)
+        early = starts_early(matrix)
+        x = gemv(
+            h, matrix.weight, bias=matrix.bias, residual=stream.settled, brief=brief, pdl=early
+        )
+        return Stream(x, None, brief)
 
 
 def fits(matrix: Matrix, h: Input) -> TypeGuard[Plain]:
