@@ -38,4 +38,9 @@ if [ ! -x "$VENV/bin/python" ]; then
 fi
 # torch first and pinned exactly: a range could bring in a build for hardware that is not here.
 install "$(grep '^torch==' constraints.txt)"
-install --constraint constraints.txt --editable ".[dev]"
+cp constraints.txt "$VENV/constraints.txt"
+if "$VENV/bin/python" -c 'import triton' 2>/dev/null; then
+  # A torch for GPUs brings the Triton that it was built with: that one stays.
+  grep -v '^triton==' constraints.txt >"$VENV/constraints.txt"
+fi
+install --constraint "$VENV/constraints.txt" --editable ".[dev]"

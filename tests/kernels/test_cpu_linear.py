@@ -14,8 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.kernels import KINDS, cpu_kernels, reference, status
+from pellucid.kernels import KINDS, cpu_kernels, status
 from pellucid.kernels.cpu.linear import MAX_FEW
+from pellucid.kernels.reference import packed as reference
 
 pytestmark = pytest.mark.skipif(not status().ready, reason=f"no CPU kernels: {status().line}")
 

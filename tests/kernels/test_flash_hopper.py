@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not ON_HOPPER, reason="needs a Hopper GPU"),
 ]
 
-from pellucid.kernels.triton.attention_reference import paged_attention  # noqa: E402
+from pellucid.kernels.reference.attention import paged_attention  # noqa: E402
 from pellucid.kernels.triton.flash import make_tiles  # noqa: E402
 
 if ON_HOPPER:

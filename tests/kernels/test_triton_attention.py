@@ -11,7 +11,7 @@ from hypothesis import given, settings
 
 pytest.importorskip("triton")
 
-from pellucid.kernels.triton.attention_reference import paged_attention
+from pellucid.kernels.reference.attention import paged_attention
 from pellucid.kernels.triton.decode import (
     DecodeTiling,
     Scratch,

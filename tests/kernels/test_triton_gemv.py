@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pellucid.kernels.triton import step_reference as twin
+from pellucid.kernels.reference import steps as twin
 from pellucid.kernels.triton.gemv import Tiling, config, gemv
 
 STEP = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}

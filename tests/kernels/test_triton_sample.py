@@ -16,8 +16,8 @@ import pytest
 import torch
 from hypothesis import HealthCheck, assume, given, settings
 
+from pellucid.kernels.reference import sampling as twin
 from pellucid.kernels.triton import sample
-from pellucid.kernels.triton import sample_reference as twin
 from pellucid.request import SamplingParams
 from pellucid.sampling import processors
 

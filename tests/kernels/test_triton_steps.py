@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
-from pellucid.kernels.triton import step_reference as twin
+from pellucid.kernels.reference import steps as twin
 from pellucid.kernels.triton.gated import gated
 from pellucid.kernels.triton.norm import add_rms_norm, rms_norm
 from pellucid.kernels.triton.rotary import rotate_and_write

@@ -12,13 +12,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pellucid import LLM, SamplingParams
+from pellucid import LLM, EngineConfig, SamplingParams
 from pellucid.attention import AttentionRow
 from pellucid.errors import InputError
 from pellucid.features import FEATURES, check_conflicts, excluded
 from pellucid.kernels.decode import prepare
 from pellucid.request import UNKNOWN, Row, StepPlan
+from pellucid.runner import memory
 from pellucid.runner.inputs import SIZES, DecodeInputs, make_batch, padded_size
+from pellucid.runner.machine import Machine
+from pellucid.runner.memory import Profile, check_weights_fit, naming, plan_memory
 from pellucid.sampling.sampler import key
 
 BLOCK = 4
@@ -212,3 +215,33 @@ def test_the_engine_says_what_every_switch_came_to(tiny_folder: Path) -> None:
     assert set(switches) == {feature.key for feature in FEATURES}
     assert "auto" not in switches.values()
     assert switches["graphs"] == switches["gemv"] == switches["overlap"] == "off"
+
+
+def test_the_pool_that_overflows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = r"out of GPU memory for activations.*chunked_prefill"
+    with (
+        pytest.raises(InputError, match=words) as e,
+        naming("activations", "set chunked_prefill below 8192", "chunked_prefill"),
+    ):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+    assert e.value.param == "chunked_prefill"
+    gpu = Machine(torch.device("cuda"), torch.float32, 128, 8192)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 20 * memory.GIB)
+    with pytest.raises(InputError, match=r"weights do not fit.*24.00 GiB in float32.*16-bit"):
+        check_weights_fit(24 * memory.GIB, gpu)
+    check_weights_fit(12 * memory.GIB, gpu)
+
+
+def test_the_ledger_adds_up(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU: weights, activations, graphs and KV cache, each measured; a tenth is left."""
+    spec = LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8).engine
+    gpu = Machine(torch.device("cuda"), torch.float32, 128, 8192)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 10 * memory.GIB)
+    profile = Profile(activations=2 * memory.GIB, graphs=memory.GIB)
+    config = EngineConfig(max_seqs=10**7)
+    plan = plan_memory(config, spec.checkpoint.spec, gpu, 128, profile)
+    assert plan.num_blocks == int(7 * memory.GIB * 0.9) // plan.block_bytes
+    lines = plan.ledger(5 * memory.GIB)
+    assert [line.split()[0] for line in lines] == ["weights", "activations", "graphs", "KV", "left"]
+    with pytest.raises(InputError, match=r"KV cache does not fit.*set num_blocks to"):
+        plan_memory(EngineConfig(num_blocks=10**9), spec.checkpoint.spec, gpu, 128, profile)

@@ -1,6 +1,6 @@
 """Kernels: tensors in, tensors out. Nothing here knows a model.
 
-Each kernel has a slow twin in `reference.py` that says in a few lines of torch what it computes;
+Each kernel has a slow twin in `reference/` that says in a few lines of torch what it computes;
 tests hold them together. `cpu_kernels` gives the compiled ones or says why there are none.
 """
 

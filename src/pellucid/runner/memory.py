@@ -144,11 +144,15 @@ def naming(pool: str, remedy: str, param: str) -> Iterator[None]:
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        free, total = (n / GIB for n in torch.cuda.mem_get_info())
-        raise InputError(
-            f"out of GPU memory for {pool} ({free:.2f} of {total:.2f} GiB free): {remedy}",
-            param=param,
-        ) from error
+        raise InputError(f"out of GPU memory for {pool}{_left()}: {remedy}", param=param) from error
+
+
+def _left() -> str:
+    """What is free on the GPU, for a message."""
+    if not torch.cuda.is_available():
+        return ""
+    free, total = (n / GIB for n in torch.cuda.mem_get_info())
+    return f" ({free:.2f} of {total:.2f} GiB free)"
 
 
 def free_memory(device: torch.device) -> int:
