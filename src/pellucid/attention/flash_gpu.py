@@ -1,9 +1,10 @@
 """Flash attention on an NVIDIA GPU: our kernels, over pages, for a whole ragged batch at a time.
 
-Rows with many new tokens are bound by arithmetic and go to `kernels/triton/flash.py`, rows with one
-new token by memory and go to `kernels/triton/decode.py`; either is one launch a layer, however many
-rows there are. A long prompt that is computed whole may go to cuDNN's kernel instead, where that
-was measured to be faster (`CUDNN_FROM`).
+Rows with many new tokens are bound by arithmetic and go to `kernels/triton/flash_hopper.py`, or,
+where that does not run (other chips, windows, soft-caps, float32), to `flash.py`; rows with one new
+token are bound by memory and go to `decode.py`. Each is one launch a layer, however many rows there
+are. cuDNN's kernel could take prompts that are computed whole; measured beside ours it is as fast
+(bench/results/gpu-h200.json), so it is not used.
 
 `prepare_decode` serves the padded steps of a captured graph: what it returns refers to tensors on
 the device only, so that the same launches fit whatever contexts the next replay finds there.
@@ -16,11 +17,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pellucid.attention.base import AttentionRow, AttentionShape
-from pellucid.attention.paged import PagedRow, page
-from pellucid.attention.sdpa import attend_rows
 from pellucid.kernels.triton.decode import (
     Scratch,
     choose_splits,
@@ -29,10 +27,6 @@ from pellucid.kernels.triton.decode import (
 )
 from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
 from pellucid.kernels.triton.flash_hopper import fits, flash_attention_hopper
-
-CUDNN_FROM: dict[tuple[int, int], int] = {}
-"""(compute capability, major; head dim) → new tokens from which cuDNN's attention of a fresh prompt
-is faster than ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +52,12 @@ class SingleRows:
 class GpuRows:
     """A step's rows, by the road that they take."""
 
-    fresh: list[PagedRow]
     long: LongRows | None
     single: SingleRows | None
 
 
 class FlashGpuAttention:
-    """Our kernels, and cuDNN's where it is faster."""
+    """Our kernels."""
 
     def __init__(
         self, group: int, kv_heads: int, head_dim: int, block_size: int, dtype: torch.dtype
@@ -77,22 +70,16 @@ class FlashGpuAttention:
         self._scratches: dict[tuple[int, int], Scratch] = {}
 
     def prepare(self, rows: list[AttentionRow], device: torch.device) -> GpuRows:
-        fresh, long, single = [], [], []
-        for row in rows:
-            if row.num_new == 1:
-                single.append(row)
-            elif row.num_new == row.context >= self._cudnn_from(device):
-                fresh.append(row)
-            else:
-                long.append(row)
-        return GpuRows(page(fresh, device), self._long(long, device), self._single(single, device))
+        long = [row for row in rows if row.num_new > 1]
+        single = [row for row in rows if row.num_new == 1]
+        return GpuRows(self._long(long, device), self._single(single, device))
 
     def prepare_decode(self, contexts: torch.Tensor, tables: torch.Tensor) -> GpuRows:
         """Rows that are one token each, in order. contexts int32 [R], tables int32 [R, blocks]."""
         most = tables.shape[1] * self._block_size
         splits = self._splits(len(contexts), most, contexts.device)
         firsts = torch.arange(len(contexts), dtype=torch.int32, device=contexts.device)
-        return GpuRows([], None, SingleRows(firsts, contexts, tables, splits))
+        return GpuRows(None, SingleRows(firsts, contexts, tables, splits))
 
     def attend(
         self,
@@ -104,8 +91,6 @@ class FlashGpuAttention:
     ) -> torch.Tensor:
         out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
         scale, window, softcap = shape.scale, shape.window, shape.softcap
-        if rows.fresh:
-            self._attend_fresh(q, keys, values, rows.fresh, shape, out)
         if (long := rows.long) is not None:
             where = (long.tiles, long.rows, long.tables)
             if fits(q, keys, window=window, softcap=softcap):
@@ -151,18 +136,6 @@ class FlashGpuAttention:
             )
         return self._scratches[size]
 
-    def _attend_fresh(
-        self,
-        q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        rows: list[PagedRow],
-        shape: AttentionShape,
-        out: torch.Tensor,
-    ) -> None:
-        with sdpa_kernel([SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], True):
-            attend_rows(q, keys, values, rows, shape, out)
-
     def _long(self, rows: Sequence[AttentionRow], device: torch.device) -> LongRows | None:
         if not rows:
             return None
@@ -186,12 +159,6 @@ class FlashGpuAttention:
 
     def _splits(self, num_rows: int, most: int, device: torch.device) -> int:
         return choose_splits(num_rows, self._kv_heads, most, num_multiprocessors(device))
-
-    def _cudnn_from(self, device: torch.device) -> float:
-        if device.type != "cuda" or self._dtype == torch.float32:
-            return float("inf")
-        major, _ = torch.cuda.get_device_capability(device)
-        return CUDNN_FROM.get((major, self._head_dim), float("inf"))
 
 
 @cache
