@@ -1,13 +1,14 @@
 """The engine: composition root and main loop.
 
-`Engine.__init__` is the only place where implementations are chosen; `Engine.step` is the whole
-loop. Follow the three calls and you have seen everything that happens to a token.
+`assemble` is the only place where implementations are chosen; `Engine.step` is the whole loop.
+Follow the three calls and you have seen everything that happens to a token.
 """
 
 from __future__ import annotations
 
 import gc
 import time
+from functools import cache
 
 from pellucid.attention import Heads, choose_attention, make_attention
 from pellucid.cache.blocks import BlockPool
@@ -41,42 +42,18 @@ class Engine:
         clock: Clock | None = None,
     ) -> None:
         spare_the_collector()
-        check_conflicts(switches_of(config))
         checkpoint = checkpoint or open_checkpoint(config)
         spec = checkpoint.spec
         machine = choose_machine(config)
-        device, dtype = machine.device, machine.dtype
         context_length = fit_context(config.context_length, spec)
-        heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
-
-        check_weights_fit(dense_bytes(spec, dtype), machine)
-        weights = checkpoint.weights(dtype, device)
-        method = choose_method(config.weights, device, weights)
-        units, chosen = make_units(config.fused_kernels, config.gemv, device, dtype)
-        attention = choose_attention(config.attention, device, dtype, heads)
-        sampler, kernels = make_draw(config.sampler, device)
-        chosen |= {"weights": method, "attention": attention, "sampler": sampler}
-        chosen |= choose_pace(config, machine, chosen)
-        with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
-            load = Loader(spec, weights, dtype, device, method, units)
-            model = Decoder(spec, load, context_length)
-        parts = Parts(
-            config,
-            spec,
-            machine,
-            context_length,
-            model,
-            make_attention(attention, device, dtype, heads),
-            Sampler(spec.eos_token_ids, make_sampler(sampler)),
-            kernels,
-        )
+        parts, switches = assemble(config, checkpoint, machine, context_length)
         compile_ahead(parts)
         memory = plan_memory(config, spec, machine, context_length, measure(parts))
 
         self.config = config
         self.checkpoint = checkpoint
         self.clock = clock or NullClock()
-        self.lane: Lane = OverlapLane() if chosen["overlap"] == "on" else SerialLane()
+        self.lane: Lane = OverlapLane() if switches["overlap"] == "on" else SerialLane()
         self.scheduler = Scheduler(
             config,
             BlockPool(memory.num_blocks, machine.block_size),
@@ -86,19 +63,19 @@ class Engine:
         )
         with naming("KV cache", "set memory or num_blocks lower", "memory"):
             pool = make_pool(memory.num_blocks, spec, machine)
-        self.runner = parts.runner(pool, self.clock, graphs=chosen["graphs"] == "on")
+        self.runner = parts.runner(pool, self.clock, graphs=switches["graphs"] == "on")
         self.info = EngineInfo(
             model=checkpoint.name,
             context_length=context_length,
             vocab_size=spec.vocab_size,
             block_size=machine.block_size,
             num_blocks=memory.num_blocks,
-            device=str(device),
-            dtype=str(dtype).removeprefix("torch."),
-            weights=method,
-            switches={**switches_of(config), **chosen},
+            device=str(machine.device),
+            dtype=str(machine.dtype).removeprefix("torch."),
+            weights=switches["weights"],
+            switches=switches,
             eos_token_ids=spec.eos_token_ids,
-            ledger=memory.ledger(model.weight_bytes),
+            ledger=memory.ledger(parts.model.weight_bytes),
         )
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
@@ -169,11 +146,44 @@ class Engine:
                     )
 
 
+def assemble(
+    config: EngineConfig, checkpoint: Checkpoint, machine: Machine, context_length: int
+) -> tuple[Parts, dict[str, str]]:
+    """Choose every implementation and load the weights; also what each switch came to."""
+    check_conflicts(switches_of(config))
+    spec, device, dtype = checkpoint.spec, machine.device, machine.dtype
+    heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
+    check_weights_fit(dense_bytes(spec, dtype), machine)
+    weights = checkpoint.weights(dtype, device)
+    method = choose_method(config.weights, device, weights)
+    units, chosen = make_units(config.fused_kernels, config.gemv, device, dtype)
+    attention = choose_attention(config.attention, device, dtype, heads)
+    sampler, kernels = make_draw(config.sampler, device)
+    chosen |= {"weights": method, "attention": attention, "sampler": sampler}
+    chosen |= choose_pace(config, machine, chosen)
+    with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
+        load = Loader(spec, weights, dtype, device, method, units)
+        model = Decoder(spec, load, context_length)
+    parts = Parts(
+        config,
+        spec,
+        machine,
+        context_length,
+        model,
+        make_attention(attention, device, dtype, heads),
+        Sampler(spec.eos_token_ids, make_sampler(sampler)),
+        kernels,
+    )
+    return parts, {**switches_of(config), **chosen}
+
+
+@cache
 def spare_the_collector() -> None:
     """Have Python's collector never again look at what is there now, above all torch's modules.
 
-    A full collection visits every object that the process holds and stops everything meanwhile:
-    tens of milliseconds, several steps long.
+    Once in a process is enough: engines, which come and go, are left to it. A full collection
+    visits every object that the process holds and stops everything meanwhile: tens of milliseconds,
+    several steps long.
     """
     gc.collect()
     gc.freeze()
