@@ -5,7 +5,7 @@
 
 Models are random weights of the shapes in bench/models. Every figure is the median of its samples,
 after a run that does not count (compilation, graphs); the samples are kept. Limits, copy and matrix
-rate, are measured in the same run. Results of parts that are run alone are merged into the file.
+rate, are measured in the same run, and a file holds one run: with `--part`, those parts alone.
 
 The nano workload is nano-vllm's: 256 requests with prompts and answers of 100 to 1024 tokens,
 temperature 0.6, all at once, 133,966 tokens of output. `start` is a fresh process: from its launch
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import random
 import statistics
@@ -55,9 +54,6 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("bench/gpu.py: torch finds no usable GPU here")
     record = {"environment": environment(args.commit), "limits": limits(), "samples": {}}
-    if args.json and args.json != "-" and Path(args.json).exists():
-        before = json.loads(Path(args.json).read_text(encoding="utf-8"))
-        record["samples"] = before["samples"]
     for part in args.part or PARTS:
         begin = time.perf_counter()
         for name, samples in PARTS[part]().items():

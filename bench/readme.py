@@ -59,7 +59,8 @@ def gpu_section() -> str:
     device, limits = record["environment"]["gpu"], record["limits"]
     return f"""On one {device}, random weights of the shapes in `bench/models`, bf16;
 `bench/gpu.py`, [`gpu-h200.json`](bench/results/gpu-h200.json). Recorded before the residual became
-float32 (`kernels/units.py`), and not measured again since. In the same run the card copied
+float32 (`kernels/units.py`) and the last layer's attention was cut to the tokens whose logits are
+wanted, and not measured again since. In the same run the card copied
 {limits["copy_bytes_s"] / 1e12:.2f} TB/s and multiplied matrices at
 {limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s:
 

@@ -210,6 +210,11 @@ def choose_pace(config: EngineConfig, machine: Machine, chosen: dict[str, str]) 
             if possible and (wanted == "on" or (wanted == "auto" and machine.is_gpu))
             else "off"
         )
+    if config.capture == "start" and pace["graphs"] == "off":
+        raise InputError(
+            "capture start: graphs is off here, so there is nothing to capture; leave capture out",
+            param="capture",
+        )
     return pace
 
 

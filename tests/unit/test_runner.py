@@ -19,6 +19,7 @@ from pellucid.features import FEATURES, check_conflicts, excluded
 from pellucid.kernels.decode import prepare
 from pellucid.request import UNKNOWN, Row, StepPlan
 from pellucid.runner import memory
+from pellucid.runner.build import extrapolate
 from pellucid.runner.inputs import SIZES, DecodeInputs, make_batch, padded_size
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, check_weights_fit, naming, plan_memory
@@ -198,6 +199,7 @@ def test_conflicts_are_never_silent() -> None:
         ({"overlap": "on", "kv_cache": "off"}, "overlap on does not work with kv_cache off"),
         ({"graphs": "on", "attention": "naive"}, "graphs on does not work with attention naive"),
         ({"graphs": "on"}, "graphs on: CUDA graphs need an NVIDIA GPU"),
+        ({"capture": "start"}, "capture start: graphs is off here"),
         ({"gemv": "on"}, "gemv on: its kernels are for an NVIDIA GPU"),
         ({"sampler": "pivot"}, "sampler pivot: its kernels are for an NVIDIA GPU"),
     ],
@@ -230,6 +232,15 @@ def test_the_pool_that_overflows_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(InputError, match=r"weights do not fit.*24.00 GiB in float32.*16-bit"):
         check_weights_fit(24 * memory.GIB, gpu)
     check_weights_fit(12 * memory.GIB, gpu)
+
+
+def test_activations_are_extrapolated_with_their_square() -> None:
+    """Linear stays linear; scores of every pair of tokens are counted as such."""
+    assert extrapolate(500, 1000, 100, 400) == 4000
+    peak = [30 * n + 2 * n * n for n in (1024, 2048, 8192)]
+    assert extrapolate(peak[0], peak[1], 2048, 8192) == pytest.approx(peak[2], rel=1e-6)
+    assert extrapolate(5, 5, 1, 1) == 5
+    assert extrapolate(900, 1000, 100, 200) == 2000, "a constant part never makes it shrink"
 
 
 def test_the_ledger_adds_up(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ import torch
 from pellucid import kernels
 from pellucid.cli.common import write_json
 from pellucid.config import EngineConfig
-from pellucid.explore.hardware import cpu_name, environment
+from pellucid.explore.hardware import cpu_name, environment, version
 from pellucid.model.hub import ALIASES, cache_folder
 from pellucid.runner.machine import choose_machine, num_cores
 
@@ -60,10 +60,19 @@ def examine() -> dict[str, Any]:
         "disk": f"{disk.free / GIB:.1f} GiB free at {cache}",
         "runs on": f"{machine.device}, {str(machine.dtype).removeprefix('torch.')}",
         "CPU kernels": status.line,
+        "GPU kernels": gpu_kernels(),
         "model": str(model) if model.exists() else f"{DEFAULT} is not fetched yet",
     }
     missing = _missing(found, status.ready, model.exists(), disk.free)
     return {"found": found, "missing": missing}
+
+
+def gpu_kernels() -> str:
+    """What compiles the GPU's kernels, or why there are none."""
+    if not torch.cuda.is_available():
+        return "none: torch finds no usable GPU"
+    found = version("triton")
+    return f"Triton {found}" if found else "none: Triton is not installed (pip install triton)"
 
 
 def _missing(

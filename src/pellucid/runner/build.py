@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -24,7 +27,7 @@ from pellucid.sampling.sampler import Sampler
 from pellucid.stages import Clock, NullClock
 
 _PROFILED = 2048
-"""Tokens of the step that is measured: activations grow in proportion to the tokens."""
+"""Tokens of the longest step that is measured; see `extrapolate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +94,8 @@ def compile_ahead(parts: Parts) -> None:
     parts = replace(parts, model=short)
     tokens = min(_PROFILED, parts.context_length)
     num_blocks = -(-tokens // parts.machine.block_size)
-    runner = parts.runner(make_pool(num_blocks, parts.spec, parts.machine), NullClock(), False)
-    with kernels.ahead():
+    with _naming_activations(), kernels.ahead():
+        runner = parts.runner(make_pool(num_blocks, parts.spec, parts.machine), NullClock(), False)
         runner.run(StepPlan([_profile_row(tokens, num_blocks)]))
         if runner.decode is not None:
             for size in (1, runner.decode.capacity):
@@ -108,20 +111,33 @@ def measure(parts: Parts) -> Profile:
     most = min(machine.chunked_prefill or parts.context_length, parts.context_length)
     tokens = min(most, _PROFILED)
     num_blocks = -(-tokens // machine.block_size)
-    with naming("activations", f"set chunked_prefill below {most}", "chunked_prefill"):
+    with _naming_activations():
         runner = parts.runner(make_pool(num_blocks, parts.spec, machine), NullClock(), False)
-        plan = StepPlan([_profile_row(tokens, num_blocks)])
-        before = _peak_from_here()
-        runner.run(plan)
-        ragged = (torch.cuda.max_memory_allocated() - before) * most // tokens
-        before = _peak_from_here()
+        half, whole = (
+            _peak_of(partial(runner.run, StepPlan([_profile_row(length, num_blocks)])))
+            for length in (max(1, tokens // 2), tokens)
+        )
+        ragged = extrapolate(half, whole, tokens, most)
         graphs = 0
-        if runner.decode is not None:
-            runner.decode.step(runner.decode.capacity)
-            graphs = torch.cuda.max_memory_allocated() - before
+        if (decode := runner.decode) is not None:
+            graphs = _peak_of(partial(decode.step, decode.capacity))
     # What the sampler may make of the logits when it has to truncate: a few copies in float32.
     logits = 4 * config.max_seqs * parts.spec.vocab_size * 4
     return Profile(activations=ragged + logits, graphs=graphs)
+
+
+def extrapolate(half: int, whole: int, tokens: int, most: int) -> int:
+    """Bytes that a step of `most` tokens takes, from what `tokens // 2` and `tokens` of them took.
+
+    Through both goes one curve a·n + b·n²; b is that of attention that writes all its scores.
+    """
+    b = max(0.0, 2 * (whole - 2 * half) / tokens**2)
+    a = max(0.0, whole / tokens - b * tokens)
+    return int(a * most + b * most**2)
+
+
+def _naming_activations() -> AbstractContextManager[None]:
+    return naming("activations", "set chunked_prefill or max_seqs lower", "chunked_prefill")
 
 
 def _profile_row(tokens: int, num_blocks: int) -> Row:
@@ -140,7 +156,10 @@ def _profile_row(tokens: int, num_blocks: int) -> Row:
     )
 
 
-def _peak_from_here() -> int:
+def _peak_of(work: Callable[[], object]) -> int:
+    """Bytes that `work` takes on the GPU at its peak, beyond what was taken before."""
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    return int(torch.cuda.memory_allocated())
+    before = torch.cuda.memory_allocated()
+    work()
+    return int(torch.cuda.max_memory_allocated() - before)

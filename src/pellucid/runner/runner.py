@@ -23,6 +23,7 @@ from pellucid.model.decoder import Batch, Decoder
 from pellucid.request import Row, StepPlan, StepResult, TokenLogprob
 from pellucid.runner.executors import Executor
 from pellucid.runner.inputs import DecodeInputs, make_batch, padded_size
+from pellucid.runner.memory import naming
 from pellucid.sampling.sampler import Choice, Sampler, Scores, score
 from pellucid.stages import Clock
 
@@ -107,16 +108,21 @@ class Runner:
     def launch(self, plan: StepPlan) -> Flight:
         """Start computing every row of the plan, and sampling where a row says so."""
         flight = Flight(plan, [i for i, row in enumerate(plan.rows) if row.samples])
-        if self.decode is not None and is_decode(plan):
-            logits = self.decode.run(plan.rows, self._places)
-            if all(map(self.sampler.is_plain, plan.rows)) and self.decode.samples:
-                chosen = Choice(self._sampled[: len(plan.rows)], [], None)
+        with naming("activations", "set chunked_prefill or max_seqs lower", "chunked_prefill"):
+            if self.decode is not None and is_decode(plan):
+                self._decode(flight, self.decode)
             else:
-                chosen = self.sampler.launch(logits, plan.rows)
-            self._keep(flight, chosen)
-        else:
-            self._ragged(flight)
+                self._ragged(flight)
         return flight
+
+    def _decode(self, flight: Flight, decode: DecodeSteps) -> None:
+        rows = flight.plan.rows
+        logits = decode.run(rows, self._places)
+        if decode.samples and all(map(self.sampler.is_plain, rows)):
+            chosen = Choice(self._sampled[: len(rows)], [], None)
+        else:
+            chosen = self.sampler.launch(logits, rows)
+        self._keep(flight, chosen)
 
     def _ragged(self, flight: Flight) -> None:
         plan = flight.plan
@@ -197,6 +203,7 @@ class DecodeSteps:
     def is_recorded(self, num_rows: int) -> bool:
         return self._executor.is_recorded(padded_size(max(1, num_rows)))
 
+    @torch.inference_mode()
     def capture(self, size: int) -> None:
         """Have the executor see the step of `size` rows before it is needed; all rows padding."""
         self._inputs.fill([], {}, size)

@@ -27,7 +27,9 @@ rounds x·g to the weight's dtype.
 Programmatic dependent launch (`pdl`): a kernel may start when the one before has *started* all its
 programs, rather than when it has ended. What does not depend on it, weights above all, is
 requested at once; `gdc_wait` then holds the program until the kernel before has ended and its
-writes are seen. Every kernel launched so must wait before it ends, else a third could overtake.
+writes are seen. Every kernel launched so must wait before it ends, else a third could overtake; and
+each lets the next one start only after its own wait, so that no more than two share the chip and
+whatever is older than the kernel before is complete.
 
 Trade-off: from three vectors on, and over large matrices, the matrix-matrix kernels of cuBLAS win;
 `pays` draws the line.
