@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from pellucid.attention import Heads, choose_attention, make_attention
@@ -101,6 +103,24 @@ class Engine:
         self.clock.lap("detokenize")
         return outputs
 
+    @contextmanager
+    def timed(self, clock: Clock) -> Iterator[None]:
+        """Inside, the time of every stage goes to `clock`."""
+        before = self.clock
+        self._use(clock)
+        try:
+            yield
+        finally:
+            self._use(before)
+
+    def pretend(self, request_id: str, computed: int) -> None:
+        """Have a waiting request begin as if `computed` tokens of its prompt were stored already.
+
+        For measuring: what a step at some length costs does not depend on what the keys and values
+        are, so there is no need to compute them first. The answer means nothing.
+        """
+        self.scheduler.pretend(request_id, computed)
+
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_work
@@ -112,6 +132,10 @@ class Engine:
         counts.num_blocks_used = scheduler.pool.num_used
         counts.num_preemptions = scheduler.num_preemptions
         return counts
+
+    def _use(self, clock: Clock) -> None:
+        self.clock = clock
+        self.runner.use(clock)
 
     def _may_run_ahead(self) -> bool:
         """Whether the next step may be launched before the one in flight has landed: not if it is

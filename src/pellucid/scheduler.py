@@ -68,6 +68,8 @@ class Sequence:
     arrival: float
     elder: Sequence | None = None
     """The request's first sequence, whose prompt blocks this one can share."""
+    pretended: int = 0
+    """Leading tokens that count as stored when it is admitted, though nobody computed them."""
     computed: int = 0
     """Tokens whose keys and values are stored, or will be by the steps already launched."""
     in_flight: int = 0
@@ -219,6 +221,13 @@ class Scheduler:
         if any(s.request.id == request_id for s in self.waiting):
             self.waiting = deque(s for s in self.waiting if s.request.id != request_id)
 
+    def pretend(self, request_id: str, computed: int) -> None:
+        """Sequences of a waiting request will begin with `computed` tokens counted as stored."""
+        for sequence in self.waiting:
+            if sequence.request.id == request_id and self._keeps_kv:
+                # The last token is always computed: its logits choose the next.
+                sequence.pretended = min(computed, sequence.num_prompt - 1)
+
     def plan(self) -> StepPlan:
         """What the next step computes: at most one row per running sequence, oldest first."""
         self._admit()
@@ -302,7 +311,7 @@ class Scheduler:
             self.waiting.remove(sequence)
             self.running.append(sequence)
             sequence.blocks = self.pool.share(shared)
-            sequence.computed = len(shared) * self.pool.block_size
+            sequence.computed = max(len(shared) * self.pool.block_size, sequence.pretended)
             sequence.started = sequence.started or self._now()
 
     def _admissible(self) -> Iterator[Sequence]:

@@ -10,6 +10,7 @@ import torch
 
 from pellucid import LLM, EngineConfig, InputError, SamplingParams
 from pellucid.engine import fit_context
+from pellucid.runner.clock import make_clock
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import plan_memory
 
@@ -148,3 +149,14 @@ def test_memory_that_is_not_there_is_refused_with_the_numbers(llm: LLM) -> None:
     assert plan.num_blocks == 64 * 128 // 16, "no more than all sequences can use"
     with pytest.raises(InputError, match="more than the model's 128"):
         fit_context(129, spec)
+
+
+def test_a_clock_sees_only_what_happens_inside(llm: LLM) -> None:
+    clock = make_clock(torch.device("cpu"))
+    with llm.engine.timed(clock):
+        llm.generate([[5, 6, 7]], SamplingParams(max_tokens=3, temperature=0))
+        clock.settle()
+    assert {"schedule", "prepare", "qkv", "attention", "mlp", "lm_head", "sample"} <= set(clock.ns)
+    before = dict(clock.ns)
+    llm.generate([[5, 6, 7]], SamplingParams(max_tokens=3, temperature=0))
+    assert clock.ns == before

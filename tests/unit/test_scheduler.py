@@ -288,3 +288,21 @@ def test_stop_token_ids_end_the_answer() -> None:
     output = drain(scheduler, runner)["a", 0]
     assert output.token_ids == answer[: answer.index(answer[2]) + 1]
     assert (output.finish_reason, output.stop_reason) == ("stop", answer[2])
+
+
+def test_a_pretended_prefix_costs_one_row_and_takes_its_blocks() -> None:
+    scheduler = make(num_blocks=8)
+    add(scheduler, "long", list(range(20)), max_tokens=2)
+    scheduler.pretend("long", 19)
+    plan = scheduler.plan()
+    assert [(row.start, len(row.tokens), row.samples) for row in plan.rows] == [(19, 1, True)]
+    scheduler.check_integrity()
+    scheduler.abort("long")
+    assert scheduler.pool.num_used == 0
+
+
+def test_nothing_is_pretended_where_nothing_is_kept() -> None:
+    scheduler = make(num_blocks=8, kv_cache="off")
+    add(scheduler, "long", list(range(20)), max_tokens=2)
+    scheduler.pretend("long", 19)
+    assert scheduler.plan().num_tokens == 20

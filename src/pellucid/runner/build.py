@@ -17,7 +17,6 @@ from pellucid.kernels import DecodeKernels
 from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec
 from pellucid.request import Row, SamplingParams, StepPlan
-from pellucid.runner.clock import EventClock, RunClock, UntimedGraphs
 from pellucid.runner.executors import CudaGraphExecutor, EagerExecutor, Executor
 from pellucid.runner.inputs import SIZES, DecodeInputs
 from pellucid.runner.machine import Machine
@@ -68,8 +67,7 @@ class Parts:
         inputs = DecodeInputs(self.config.max_seqs, max_blocks, pool.num_blocks - 1, device)
         executor: Executor = EagerExecutor()
         if graphs:
-            timed: RunClock = clock if isinstance(clock, EventClock) else UntimedGraphs(clock)
-            executor = CudaGraphExecutor(device, timed)
+            executor = CudaGraphExecutor(device, clock)
         return DecodeSteps(self.model, pool, self.attention, clock, inputs, executor, self.kernels)
 
     def _capture_all(self, decode: DecodeSteps) -> None:

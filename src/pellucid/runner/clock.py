@@ -16,7 +16,7 @@ from typing import Protocol
 
 import torch
 
-from pellucid.stages import Clock
+from pellucid.stages import Clock, WallClock
 
 Marks = list[tuple[str, torch.cuda.Event]]
 """Stages of a recorded graph, and the event at the end of each."""
@@ -31,6 +31,24 @@ class RunClock(Clock, Protocol):
     def before_replay(self, marks: Marks) -> None: ...
 
     def after_replay(self, marks: Marks) -> None: ...
+
+
+class TimingClock(Clock, Protocol):
+    """A clock that can be read."""
+
+    ns: dict[str, int]
+    """Nanoseconds by stage, up to date after `settle`."""
+
+    def settle(self) -> None:
+        """Wait for what is still running, and add it up."""
+
+    def restart(self) -> None:
+        """Forget everything so far and start at zero."""
+
+
+def make_clock(device: torch.device) -> TimingClock:
+    """The clock that can see the stages of this device."""
+    return EventClock(device) if device.type == "cuda" else WallClock()
 
 
 class UntimedGraphs:

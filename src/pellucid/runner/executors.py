@@ -19,13 +19,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 
-from pellucid.runner.clock import Marks, RunClock
+from pellucid.runner.clock import EventClock, Marks, RunClock, UntimedGraphs
+from pellucid.stages import Clock
 
 Body = Callable[[], torch.Tensor]
 """A step on the buffers of one padded size: launches everything, returns the logits."""
+
+Recordings = dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]]
+"""Graphs by padded size."""
 
 
 class Executor(Protocol):
@@ -34,6 +39,9 @@ class Executor(Protocol):
 
     def is_recorded(self, size: int) -> bool:
         """Whether nothing needs to be made before `run` of this size can start."""
+
+    def use(self, clock: Clock) -> None:
+        """Laps belong to `clock` from here on."""
 
 
 class EagerExecutor:
@@ -45,15 +53,30 @@ class EagerExecutor:
     def is_recorded(self, size: int) -> bool:
         return True
 
+    def use(self, clock: Clock) -> None:
+        pass
+
 
 class CudaGraphExecutor:
-    """Records each body once and replays it from then on."""
+    """Records each body once and replays it from then on.
 
-    def __init__(self, device: torch.device, clock: RunClock) -> None:
+    Borders are part of a recording, so each clock that asks for them has recordings of its own;
+    they go when the clock goes.
+    """
+
+    def __init__(self, device: torch.device, clock: Clock) -> None:
         self.device = device
-        self._clock = clock
         self._pool = torch.cuda.graph_pool_handle()
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]] = {}
+        self._plain: Recordings = {}
+        self._timed: WeakKeyDictionary[EventClock, Recordings] = WeakKeyDictionary()
+        self.use(clock)
+
+    def use(self, clock: Clock) -> None:
+        self._graphs = self._plain
+        self._clock: RunClock = UntimedGraphs(clock)
+        if isinstance(clock, EventClock):
+            self._graphs = self._timed.setdefault(clock, {})
+            self._clock = clock
 
     @property
     def num_graphs(self) -> int:

@@ -100,6 +100,12 @@ class Runner:
         """Launch the plan and wait for it."""
         return self.launch(plan).land()
 
+    def use(self, clock: Clock) -> None:
+        """Laps belong to `clock` from here on."""
+        self.clock = clock
+        if self.decode is not None:
+            self.decode.use(clock)
+
     def is_recorded(self, num_rows: int) -> bool:
         """Whether a decode step of so many rows can be launched at once."""
         return self.decode is None or self.decode.is_recorded(num_rows)
@@ -193,6 +199,10 @@ class DecodeSteps:
         self._inputs = inputs
         self._executor = executor
         self._kernels = kernels
+
+    def use(self, clock: Clock) -> None:
+        self._clock = clock
+        self._executor.use(clock)
 
     def run(self, rows: list[Row], places: dict[int, int]) -> torch.Tensor:
         """Logits of the rows [rows, vocab]; where kernels sample, tokens are in `sampled`."""
