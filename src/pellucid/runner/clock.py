@@ -9,6 +9,7 @@ from one without.
 
 from __future__ import annotations
 
+import statistics
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,12 @@ from pellucid.stages import Clock, WallClock
 
 Marks = list[tuple[str, torch.cuda.Event]]
 """Stages of a recorded graph, and the event at the end of each."""
+
+BORDER = "border"
+"""Between two borders with nothing in between."""
+
+TWICE_EVERY = 16
+"""Borders, one of which is put down twice."""
 
 
 class RunClock(Clock, Protocol):
@@ -72,34 +79,64 @@ class UntimedGraphs:
 
 
 class EventClock:
-    """Adds up the device's time between borders, in nanoseconds per stage."""
+    """Adds up the device's time between borders, in nanoseconds per stage.
+
+    What a border itself costs is measured in the same run and taken out of every stage: now and
+    then a border is put down twice, and between the two there is nothing else.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self.ns: dict[str, int] = defaultdict(int)
+        self.ns: dict[str, int] = {}
         self._device = device
         self._recorded: Marks | None = None
         self._open: Marks = []
+        self._forget()
         self._last = self._event()
 
     def lap(self, stage: str) -> None:
-        if self._recorded is not None:
-            self._recorded.append((stage, self._event(external=True)))
-        else:
-            self._open.append((stage, self._event()))
+        self._mark(stage)
+        self._num_laps += 1
+        if self._num_laps % TWICE_EVERY == 0:
+            self._mark(BORDER)
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         torch.cuda.synchronize(self._device)
         for stage, event in self._open:
-            self.ns[stage] += round(self._last.elapsed_time(event) * 1e6)
+            self._times[stage].append(self._last.elapsed_time(event) * 1e6)
             self._last = event
         self._open = []
+        border = self.border_ns
+        self.ns = {
+            stage: round(sum(times) - border * len(times))
+            for stage, times in self._times.items()
+            if stage != BORDER
+        }
+
+    @property
+    def border_ns(self) -> float:
+        """What one border costs, in nanoseconds; 0 before any was put down twice."""
+        return statistics.median(self._times.get(BORDER) or [0.0])
+
+    @property
+    def num_borders(self) -> int:
+        return sum(map(len, self._times.values()))
 
     def restart(self) -> None:
         """Forget everything so far and start at zero."""
         self.settle()
-        self.ns.clear()
+        self._forget()
         self._last = self._event()
+
+    def _forget(self) -> None:
+        self._times: dict[str, list[float]] = defaultdict(list)
+        self._num_laps = 0
+        self.ns = {}
+
+    def _mark(self, stage: str) -> None:
+        inside = self._recorded is not None
+        marks = self._recorded if self._recorded is not None else self._open
+        marks.append((stage, self._event(external=inside)))
 
     @contextmanager
     def recording(self) -> Iterator[Marks]:
