@@ -203,14 +203,17 @@ def assemble(
 
 @cache
 def spare_the_collector() -> None:
-    """Have Python's collector never again look at what is there now, above all torch's modules.
+    """Have Python's collector never again look at what is there now, above all torch's modules, and
+    seldom at the rest.
 
     Once in a process is enough: engines, which come and go, are left to it. A full collection
     visits every object that the process holds and stops everything meanwhile: tens of milliseconds,
-    several steps long.
+    several steps long. A step makes a few short-lived objects for each row: with Python's own
+    thresholds that is a collection in every step, and a full one every few seconds.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def switches_of(config: EngineConfig) -> dict[str, str]:

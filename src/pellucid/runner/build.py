@@ -82,13 +82,15 @@ class Parts:
 def compile_ahead(parts: Parts) -> None:
     """Compile what a first prompt and its first tokens need, all at once.
 
-    One layer of each kind is enough: the others launch the same kernels.
+    One layer of each kind is enough, and the last one, which leaves tokens out: the others launch
+    the same kernels.
     """
     kernels = parts.kernels
     if not parts.machine.is_gpu or kernels is None:
         return
     short = copy.copy(parts.model)
-    short.layers = list({layer.shape: layer for layer in reversed(parts.model.layers)}.values())
+    *layers, last = parts.model.layers
+    short.layers = [*{layer.shape: layer for layer in layers}.values(), last]
     parts = replace(parts, model=short)
     tokens = min(_PROFILED, parts.context_length)
     num_blocks = -(-tokens // parts.machine.block_size)

@@ -122,7 +122,9 @@ class Runner:
         return flight
 
     def _decode(self, flight: Flight, decode: DecodeSteps) -> None:
-        rows = flight.plan.rows
+        # Longest first, so that no row is begun while the others are about to end.
+        flight.asking.sort(key=lambda i: -flight.plan.rows[i].start)
+        rows = [flight.plan.rows[i] for i in flight.asking]
         logits = decode.run(rows, self._places)
         if decode.samples and all(map(self.sampler.is_plain, rows)):
             chosen = Choice(self._sampled[: len(rows)], [], None)
