@@ -74,6 +74,8 @@ def why_no_flash(device: torch.device, dtype: torch.dtype, heads: Heads) -> str:
         return why_no_step_kernels(device, dtype)
     if find_spec("triton") is None:
         return "its kernels need Triton, which is not installed"
+    if heads.head_dim < 16:
+        return f"its kernels need heads of 16 dimensions or more, not {heads.head_dim}"
     size = heads.block_size
     if size < 16 or size & (size - 1):
         return f"its kernels need a block_size that is a power of two from 16 on, not {size}"

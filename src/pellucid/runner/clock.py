@@ -1,10 +1,23 @@
 """A clock for devices that run behind the host's back.
 
-A lap on a GPU is an event put into the stream: it gets its time when the work before it is done.
-Inside a captured graph an *external* event does the same at every replay; reading it must wait for
-the replay and come before the next. Borders cost time themselves (about 2.6 µs each in a graph),
-so stages are measured on an engine of its own, whose graphs have borders, and the wall time comes
-from one without.
+Problem: a lap on a GPU is an event put into the stream, which gets its time when the work before it
+is done; inside a captured graph an *external* event does the same at every replay. But events are
+not free. Between launches made one by one a border costs what putting down the event costs. Between
+two kernels of a graph it costs several times as much (about 5 µs on an H100), because it parts
+kernels that would otherwise have begun before their predecessors had ended.
+
+Idea: measure that cost in the same run and take it out of every stage.
+
+* Outside of graphs, a border is now and then put down twice: between the two there is nothing else.
+* Each graph is recorded twice, with all borders and with every second one, and the two are replayed
+  in turn. What they differ by, shared out over the borders they differ by, is what a border costs.
+
+Neither looks at the plain run. So the stages and the plain run's wall time are found independently,
+and how well they agree (the closure) says how far to trust them.
+
+Trade-off: reading an event must wait for it and come before the next replay, so a recording's
+events are read when its turn comes again, two steps later, when they are long done: the host still
+runs ahead.
 """
 
 from __future__ import annotations
@@ -12,15 +25,14 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Protocol
 
 import torch
 
 from pellucid.stages import Clock, WallClock
-
-Marks = list[tuple[str, torch.cuda.Event]]
-"""Stages of a recorded graph, and the event at the end of each."""
 
 BORDER = "border"
 """Between two borders with nothing in between."""
@@ -29,15 +41,51 @@ TWICE_EVERY = 16
 """Borders, one of which is put down twice."""
 
 
+@dataclass(slots=True, eq=False)
+class Recording:
+    """The borders of one captured graph, and what its replays have shown."""
+
+    every: int
+    """1: all borders are there; 2: every second one; 0: none."""
+    stages: list[str] = field(default_factory=list)
+    """At the end of which stage each border after the first stands; the second stands right behind
+    the first, at the end of nothing."""
+    events: list[torch.cuda.Event] = field(default_factory=list)
+    num_laps: int = 0
+    sums: list[float] = field(default_factory=list)
+    """Nanoseconds before each border, of all replays together."""
+    num_replays: int = 0
+
+    def read(self) -> None:
+        """Add the last replay's times; waits for it."""
+        self.events[-1].synchronize()
+        times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
+        self.sums = [s + t for s, t in zip(self.sums or [0.0] * len(times), times, strict=True)]
+        self.num_replays += 1
+
+    def means(self) -> list[float]:
+        return [total / self.num_replays for total in self.sums]
+
+    def forget(self) -> None:
+        self.sums, self.num_replays = [], 0
+
+
 class RunClock(Clock, Protocol):
     """A clock that knows about graphs."""
 
-    def recording(self) -> AbstractContextManager[Marks]:
+    densities: tuple[int, ...]
+    """A graph is recorded once for each: with every so manieth border, 0 for none."""
+
+    @contextmanager
+    def recording(self, every: int) -> Iterator[Recording]:
         """Laps inside belong to the graph that is being captured."""
+        yield Recording(every)
 
-    def before_replay(self, marks: Marks) -> None: ...
+    def before_replay(self, recording: Recording) -> None:
+        return
 
-    def after_replay(self, marks: Marks) -> None: ...
+    def after_replay(self, recording: Recording) -> None:
+        return
 
 
 class TimingClock(Clock, Protocol):
@@ -58,8 +106,10 @@ def make_clock(device: torch.device) -> TimingClock:
     return EventClock(device) if device.type == "cuda" else WallClock()
 
 
-class UntimedGraphs:
+class UntimedGraphs(RunClock):
     """A clock of the host, for a runner with graphs: they get no borders."""
+
+    densities = (0,)
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -67,93 +117,122 @@ class UntimedGraphs:
     def lap(self, stage: str) -> None:
         self._clock.lap(stage)
 
-    @contextmanager
-    def recording(self) -> Iterator[Marks]:
-        yield []
 
-    def before_replay(self, marks: Marks) -> None:
-        pass
+class EventClock(RunClock):
+    """Adds up the device's time between borders, in nanoseconds per stage."""
 
-    def after_replay(self, marks: Marks) -> None:
-        pass
-
-
-class EventClock:
-    """Adds up the device's time between borders, in nanoseconds per stage.
-
-    What a border itself costs is measured in the same run and taken out of every stage: now and
-    then a border is put down twice, and between the two there is nothing else.
-    """
+    densities = (1, 2)
 
     def __init__(self, device: torch.device) -> None:
         self.ns: dict[str, int] = {}
         self._device = device
-        self._recorded: Marks | None = None
-        self._open: Marks = []
-        self._forget()
+        self._inside: Recording | None = None
+        self._open: list[tuple[str, torch.cuda.Event]] = []
+        self._unread: list[Recording] = []
+        self._recordings: list[Recording] = []
         self._last = self._event()
+        self._forget()
 
     def lap(self, stage: str) -> None:
-        self._mark(stage)
+        if self._inside is not None:
+            self._inside.num_laps += 1
+            if self._inside.num_laps % self._inside.every == 0:
+                self._mark(self._inside, stage)
+            return
+        self._open.append((stage, self._event()))
         self._num_laps += 1
         if self._num_laps % TWICE_EVERY == 0:
-            self._mark(BORDER)
+            self._open.append((BORDER, self._event()))
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         torch.cuda.synchronize(self._device)
+        for recording in self._unread:
+            recording.read()
+        self._unread = []
         for stage, event in self._open:
-            self._times[stage].append(self._last.elapsed_time(event) * 1e6)
+            if stage:
+                self._times[stage].append(self._last.elapsed_time(event) * 1e6)
             self._last = event
         self._open = []
-        border = self.border_ns
-        self.ns = {
-            stage: round(sum(times) - border * len(times))
-            for stage, times in self._times.items()
-            if stage != BORDER
-        }
-
-    @property
-    def border_ns(self) -> float:
-        """What one border costs, in nanoseconds; 0 before any was put down twice."""
-        return statistics.median(self._times.get(BORDER) or [0.0])
-
-    @property
-    def num_borders(self) -> int:
-        return sum(map(len, self._times.values()))
+        self.ns = self._add_up()
 
     def restart(self) -> None:
         """Forget everything so far and start at zero."""
         self.settle()
         self._forget()
-        self._last = self._event()
+
+    @contextmanager
+    def recording(self, every: int) -> Iterator[Recording]:
+        self._inside = recording = Recording(every)
+        recording.events.append(self._event(external=True))
+        self._mark(recording, BORDER)
+        try:
+            yield recording
+        finally:
+            self._inside = None
+        self._recordings.append(recording)
+
+    def before_replay(self, recording: Recording) -> None:
+        """Until here the device had nothing to do; and what the last replay left is read."""
+        if recording in self._unread:
+            self._unread.remove(recording)
+            recording.read()
+        self.lap("host_gap")
+
+    def after_replay(self, recording: Recording) -> None:
+        """The graph's own time belongs to its recording, so the next lap begins here."""
+        self._unread.append(recording)
+        self._open.append(("", self._event()))
+
+    @property
+    def border_ns(self) -> float:
+        """What a border outside of graphs costs, in nanoseconds."""
+        return statistics.median(self._times.get(BORDER) or [0.0])
+
+    def _add_up(self) -> dict[str, int]:
+        totals: dict[str, float] = defaultdict(float)
+        for stage, times in self._times.items():
+            if stage != BORDER:
+                totals[stage] += sum(max(0.0, time - self.border_ns) for time in times)
+        for full, half in zip(self._recordings[::2], self._recordings[1::2], strict=True):
+            if full.num_replays:
+                count, cost = full.num_replays + half.num_replays, border_cost(full, half)
+                for stage, time in list(zip(full.stages, full.means(), strict=True))[1:]:
+                    totals[stage] += max(0.0, time - cost) * count
+        return {stage: round(total) for stage, total in totals.items()}
 
     def _forget(self) -> None:
         self._times: dict[str, list[float]] = defaultdict(list)
         self._num_laps = 0
+        for recording in self._recordings:
+            recording.forget()
+        self._last = self._event()
         self.ns = {}
 
-    def _mark(self, stage: str) -> None:
-        inside = self._recorded is not None
-        marks = self._recorded if self._recorded is not None else self._open
-        marks.append((stage, self._event(external=inside)))
-
-    @contextmanager
-    def recording(self) -> Iterator[Marks]:
-        self._recorded = []
-        try:
-            yield self._recorded
-        finally:
-            self._recorded = None
-
-    def before_replay(self, marks: Marks) -> None:
-        """What the last replay of this graph left in its events is read before they move on."""
-        self.settle()
-
-    def after_replay(self, marks: Marks) -> None:
-        self._open += marks
+    def _mark(self, recording: Recording, stage: str) -> None:
+        recording.stages.append(stage)
+        recording.events.append(self._event(external=True))
 
     def _event(self, external: bool = False) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True, external=external)
         event.record()
         return event
+
+
+def border_cost(full: Recording, half: Recording) -> float:
+    """Nanoseconds that a border between two kernels of a graph costs.
+
+    full, half: the same graph with all borders and with every second one. A border behind which no
+    kernel stands costs less, as much as the one right at the beginning, and is known by that.
+    """
+    empty, *times = full.means()
+    if not half.num_replays:
+        return empty
+    # A border that is left out saves its cost if it stood between two kernels; else the border of
+    # the one kernel is still there, and an empty one is what has gone.
+    pairs = list(zip(times[::2], times[1::2], strict=False))
+    num_between = sum(min(pair) > 2 * empty for pair in pairs)
+    saved = sum(full.means()[: 1 + 2 * len(pairs)]) - sum(half.means())
+    saved -= empty * (len(pairs) - num_between)
+    return max(0.0, saved / num_between) if num_between else empty

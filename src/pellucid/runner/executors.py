@@ -17,20 +17,21 @@ Source: Gray 2019, "Getting Started with CUDA Graphs" (NVIDIA).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 
-from pellucid.runner.clock import EventClock, Marks, RunClock, UntimedGraphs
+from pellucid.runner.clock import EventClock, Recording, RunClock, UntimedGraphs
 from pellucid.stages import Clock
 
 Body = Callable[[], torch.Tensor]
 """A step on the buffers of one padded size: launches everything, returns the logits."""
 
-Recordings = dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]]
-"""Graphs by padded size."""
+Graphs = dict[int, deque[tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]]]
+"""By padded size: recordings of the same step, to be replayed in turn."""
 
 
 class Executor(Protocol):
@@ -60,15 +61,15 @@ class EagerExecutor:
 class CudaGraphExecutor:
     """Records each body once and replays it from then on.
 
-    Borders are part of a recording, so each clock that asks for them has recordings of its own;
-    they go when the clock goes.
+    Borders are part of a recording, so each clock that asks for them has graphs of its own; they go
+    when the clock goes.
     """
 
     def __init__(self, device: torch.device, clock: Clock) -> None:
         self.device = device
         self._pool = torch.cuda.graph_pool_handle()
-        self._plain: Recordings = {}
-        self._timed: WeakKeyDictionary[EventClock, Recordings] = WeakKeyDictionary()
+        self._plain: Graphs = {}
+        self._timed: WeakKeyDictionary[EventClock, Graphs] = WeakKeyDictionary()
         self.use(clock)
 
     def use(self, clock: Clock) -> None:
@@ -85,19 +86,22 @@ class CudaGraphExecutor:
     def run(self, size: int, body: Body) -> torch.Tensor:
         if size not in self._graphs:
             out = body()  # the step itself, and whatever is compiled or set up on first use
-            self._graphs[size] = self._capture(body)
+            self._graphs[size] = deque(self._capture(body, n) for n in self._clock.densities)
             return out
-        graph, out, marks = self._graphs[size]
-        self._clock.before_replay(marks)
+        graph, out, recording = self._graphs[size][0]
+        self._graphs[size].rotate(-1)
+        self._clock.before_replay(recording)
         graph.replay()
-        self._clock.after_replay(marks)
+        self._clock.after_replay(recording)
         return out
 
     def is_recorded(self, size: int) -> bool:
         return size in self._graphs
 
-    def _capture(self, body: Body) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Marks]:
+    def _capture(
+        self, body: Body, every: int
+    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]:
         graph = torch.cuda.CUDAGraph()
-        with self._clock.recording() as marks, torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool), self._clock.recording(every) as recording:
             out = body()
-        return graph, out, marks
+        return graph, out, recording
