@@ -13,14 +13,19 @@ EMPTY, COST = 1300.0, 5200.0
 
 def recorded(stages: list[float], every: int, num_replays: int) -> Recording:
     """Borders around `stages`, in nanoseconds; 0 is a stage without a kernel."""
-    recording = Recording(every, [BORDER], num_replays=num_replays)
-    times, open_ns, has_kernel = [EMPTY], 0.0, False
+    recording = Recording(every, num_replays=num_replays)
+    times: list[float] = []
+    open_ns, has_kernel = 0.0, False
     for number, stage in enumerate(stages, 1):
         open_ns, has_kernel = open_ns + stage, has_kernel or stage > 0
         if number % every == 0:
+            recording.stages.append("mlp")
             times.append(open_ns + (COST if has_kernel else EMPTY))
             open_ns, has_kernel = 0.0, False
-    recording.sums = [time * num_replays for time in times]
+        if number % 3 == 0 and every == 1:
+            recording.stages.append(BORDER)
+            times.append(EMPTY)
+    recording.readings = [times] * num_replays
     return recording
 
 
@@ -32,5 +37,5 @@ def test_the_cost_of_a_border_is_found(stages: list[float], num_replays: int) ->
 
 
 def test_without_the_other_recording_a_border_costs_what_an_empty_one_does() -> None:
-    full = recorded([1e4, 2e4], 1, 3)
-    assert border_cost(full, recorded([1e4, 2e4], 2, 0)) == EMPTY
+    full = recorded([1e4, 2e4, 0.0], 1, 3)
+    assert border_cost(full, recorded([1e4, 2e4, 0.0], 2, 0)) == EMPTY

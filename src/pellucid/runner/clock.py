@@ -8,16 +8,16 @@ kernels that would otherwise have begun before their predecessors had ended.
 
 Idea: measure that cost in the same run and take it out of every stage.
 
-* Outside of graphs, a border is now and then put down twice: between the two there is nothing else.
+* Now and then a border is put down twice: between the two there is nothing else.
 * Each graph is recorded twice, with all borders and with every second one, and the two are replayed
   in turn. What they differ by, shared out over the borders they differ by, is what a border costs.
 
 Neither looks at the plain run. So the stages and the plain run's wall time are found independently,
 and how well they agree (the closure) says how far to trust them.
 
-Trade-off: reading an event must wait for it and come before the next replay, so a recording's
-events are read when its turn comes again, two steps later, when they are long done: the host still
-runs ahead.
+Trade-off: an event must be read before the next replay moves it, and reading hundreds of them takes
+the host longer than the graph takes the device. So only the last replay of each recording is read,
+when the clock settles, and stands for all since the time before.
 """
 
 from __future__ import annotations
@@ -48,26 +48,27 @@ class Recording:
     every: int
     """1: all borders are there; 2: every second one; 0: none."""
     stages: list[str] = field(default_factory=list)
-    """At the end of which stage each border after the first stands; the second stands right behind
-    the first, at the end of nothing."""
+    """At the end of which stage each border after the first stands, or `BORDER`."""
     events: list[torch.cuda.Event] = field(default_factory=list)
     num_laps: int = 0
-    sums: list[float] = field(default_factory=list)
-    """Nanoseconds before each border, of all replays together."""
     num_replays: int = 0
+    is_read: bool = True
+    """Whether the last replay has been read."""
+    readings: list[list[float]] = field(default_factory=list)
+    """Nanoseconds before each border after the first, of the replays that were read."""
 
     def read(self) -> None:
-        """Add the last replay's times; waits for it."""
-        self.events[-1].synchronize()
-        times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
-        self.sums = [s + t for s, t in zip(self.sums or [0.0] * len(times), times, strict=True)]
-        self.num_replays += 1
+        """Take down the last replay's times, which must have ended."""
+        if not self.is_read:
+            times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
+            self.readings.append(times)
+            self.is_read = True
 
     def means(self) -> list[float]:
-        return [total / self.num_replays for total in self.sums]
+        return [statistics.fmean(times) for times in zip(*self.readings, strict=True)]
 
     def forget(self) -> None:
-        self.sums, self.num_replays = [], 0
+        self.num_replays, self.readings = 0, []
 
 
 class RunClock(Clock, Protocol):
@@ -128,7 +129,6 @@ class EventClock(RunClock):
         self._device = device
         self._inside: Recording | None = None
         self._open: list[tuple[str, torch.cuda.Event]] = []
-        self._unread: list[Recording] = []
         self._recordings: list[Recording] = []
         self._last = self._event()
         self._forget()
@@ -138,6 +138,8 @@ class EventClock(RunClock):
             self._inside.num_laps += 1
             if self._inside.num_laps % self._inside.every == 0:
                 self._mark(self._inside, stage)
+            if self._inside.num_laps % TWICE_EVERY == 0 and self._inside.every == 1:
+                self._mark(self._inside, BORDER)
             return
         self._open.append((stage, self._event()))
         self._num_laps += 1
@@ -147,9 +149,8 @@ class EventClock(RunClock):
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         torch.cuda.synchronize(self._device)
-        for recording in self._unread:
+        for recording in self._recordings:
             recording.read()
-        self._unread = []
         for stage, event in self._open:
             if stage:
                 self._times[stage].append(self._last.elapsed_time(event) * 1e6)
@@ -166,7 +167,6 @@ class EventClock(RunClock):
     def recording(self, every: int) -> Iterator[Recording]:
         self._inside = recording = Recording(every)
         recording.events.append(self._event(external=True))
-        self._mark(recording, BORDER)
         try:
             yield recording
         finally:
@@ -174,15 +174,13 @@ class EventClock(RunClock):
         self._recordings.append(recording)
 
     def before_replay(self, recording: Recording) -> None:
-        """Until here the device had nothing to do; and what the last replay left is read."""
-        if recording in self._unread:
-            self._unread.remove(recording)
-            recording.read()
+        """Until here the device had nothing to do."""
         self.lap("host_gap")
 
     def after_replay(self, recording: Recording) -> None:
         """The graph's own time belongs to its recording, so the next lap begins here."""
-        self._unread.append(recording)
+        recording.num_replays += 1
+        recording.is_read = False
         self._open.append(("", self._event()))
 
     @property
@@ -196,10 +194,11 @@ class EventClock(RunClock):
             if stage != BORDER:
                 totals[stage] += sum(max(0.0, time - self.border_ns) for time in times)
         for full, half in zip(self._recordings[::2], self._recordings[1::2], strict=True):
-            if full.num_replays:
+            if full.readings:
                 count, cost = full.num_replays + half.num_replays, border_cost(full, half)
-                for stage, time in list(zip(full.stages, full.means(), strict=True))[1:]:
-                    totals[stage] += max(0.0, time - cost) * count
+                for stage, time in zip(full.stages, full.means(), strict=True):
+                    if stage != BORDER:
+                        totals[stage] += max(0.0, time - cost) * count
         return {stage: round(total) for stage, total in totals.items()}
 
     def _forget(self) -> None:
@@ -224,15 +223,17 @@ def border_cost(full: Recording, half: Recording) -> float:
     """Nanoseconds that a border between two kernels of a graph costs.
 
     full, half: the same graph with all borders and with every second one. A border behind which no
-    kernel stands costs less, as much as the one right at the beginning, and is known by that.
+    kernel stands costs less, as much as one that was put down twice, and is known by that.
     """
-    empty, *times = full.means()
-    if not half.num_replays:
+    pairs = list(zip(full.stages, full.means(), strict=True))
+    empty = statistics.median([time for stage, time in pairs if stage == BORDER] or [0.0])
+    times = [time for stage, time in pairs if stage != BORDER]
+    if not half.readings:
         return empty
     # A border that is left out saves its cost if it stood between two kernels; else the border of
     # the one kernel is still there, and an empty one is what has gone.
-    pairs = list(zip(times[::2], times[1::2], strict=False))
-    num_between = sum(min(pair) > 2 * empty for pair in pairs)
-    saved = sum(full.means()[: 1 + 2 * len(pairs)]) - sum(half.means())
-    saved -= empty * (len(pairs) - num_between)
+    left_out = list(zip(times[::2], times[1::2], strict=False))
+    num_between = sum(min(both) > 2 * empty for both in left_out)
+    saved = sum(times[: 2 * len(left_out)]) - sum(half.means())
+    saved -= empty * (len(left_out) - num_between)
     return max(0.0, saved / num_between) if num_between else empty

@@ -56,9 +56,10 @@ def make_batch(
     positions = np.arange(len(tokens)) + begins.repeat(lengths)
     block, within = np.divmod(positions, block_size)
     blocks_of = np.array(tables)[np.array(first_block).repeat(lengths) + block]
-    numbers = np.stack((np.array(tokens), positions, blocks_of * block_size + within))
+    ids = np.array(tokens, dtype=np.int64)
+    numbers = np.stack((ids, positions, blocks_of * block_size + within))
     given, places_of, slots = torch.from_numpy(numbers).to(device).unbind()
-    if min(tokens) < 0:
+    if ids.min() < 0:
         given = resolve(given, sampled)
     batch = Batch(
         tokens=given, positions=places_of, slots=slots, rows=attention.prepare(rows, device)
