@@ -140,14 +140,13 @@ def qwen_b1() -> Samples:
 def llama8b() -> Samples:
     llm = engine(LLAMA, chunked_prefill=MAX_CHUNK)
     one = repeated(lambda: seconds(llm, prompts(1, 128), greedy(256)), repeats=5)
-    many = repeated(lambda: seconds(llm, prompts(64, 512), greedy(256)), repeats=3)
-    found = {
-        "llama8b_b1_tok_s": [256 / t for t in one],
-        "llama8b_b64_tok_s": [64 * 256 / t for t in many],
-    }
+    found = {"llama8b_b1_tok_s": [256 / t for t in one]}
+    # Each workload for itself: under a long load the card gets hot and a percent or two slower.
     for length in (2048, 8192, 16000):
         times = repeated(lambda n=length: seconds(llm, prompts(1, n), greedy(1)), 7, warmup=2)
         found[f"llama8b_prefill_{length}_ms"] = [t * 1e3 for t in times]
+    many = repeated(lambda: seconds(llm, prompts(64, 512), greedy(256)), repeats=3)
+    found["llama8b_b64_tok_s"] = [64 * 256 / t for t in many]
     return found
 
 

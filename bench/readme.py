@@ -55,12 +55,10 @@ What the KV cache buys: milliseconds per new token behind a sequence of that len
 
 
 def gpu_section() -> str:
-    record, ablation = load("gpu-h200.json"), load("ablate-h200.json")
+    record, ablation = load("gpu-h100.json"), load("ablate-h100.json")
     device, limits = record["environment"]["gpu"], record["limits"]
     return f"""On one {device}, random weights of the shapes in `bench/models`, bf16;
-`bench/gpu.py`, [`gpu-h200.json`](bench/results/gpu-h200.json). Recorded before the residual became
-float32 (`kernels/units.py`) and the last layer's attention was cut to the tokens whose logits are
-wanted, and not measured again since. In the same run the card copied
+`bench/gpu.py`, [`gpu-h100.json`](bench/results/gpu-h100.json). In the same run the card copied
 {limits["copy_bytes_s"] / 1e12:.2f} TB/s and multiplied matrices at
 {limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s:
 
@@ -71,11 +69,11 @@ square of the length, flash takes none.
 
 {memory_table(record["samples"])}
 
-What each switch buys there, Qwen3-0.6B shape, one sequence: the default configuration without it;
-`pellucid ablate --device cuda`, [`ablate-h200.json`](bench/results/ablate-h200.json). The default,
-measured again between any two, moved by {ablation["controls"]["single"]["drift"]:.0%}. The file has
-a batch workload too, whose runs were too short to compare: there it moved by
-{ablation["controls"]["batch"]["drift"]:.0%}.
+What each switch buys there, Qwen3-0.6B shape: the default configuration without it, for
+{ablation["workload"]["num_prompts"]} prompts at once and for one;
+`pellucid ablate --device cuda`, [`ablate-h100.json`](bench/results/ablate-h100.json). The default,
+measured again between any two, moved by {ablation["controls"]["batch"]["drift"]:.0%} (batch) and
+{ablation["controls"]["single"]["drift"]:.0%} (one).
 
 {ablation_table(ablation)}
 
@@ -86,11 +84,14 @@ what the borders cost.
 
 
 def ablation_table(ablation: dict[str, Any]) -> str:
-    lines = ["| without | ms per token | time |", "|---|---|---|"]
+    lines = ["| without | tokens/s, batch | time | ms per token, one | time |"]
+    lines.append("|---|---|---|---|---|")
     for row in ablation["rows"]:
-        name = ablate_table.title(row, True)
-        time = f"{row['single_time_vs_default']:.2f}×"
-        lines.append(f"| {name} | {ablate_table.span(row['single_ms_per_token'], 2)} | {time} |")
+        cells = [ablate_table.title(row, True)]
+        for figure, digits in (("batch_tok_s", 0), ("single_ms_per_token", 2)):
+            time = row[f"{figure.split('_')[0]}_time_vs_default"]
+            cells += [ablate_table.span(row[figure], digits), f"{time:.2f}×"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
