@@ -54,11 +54,14 @@ What the KV cache buys: milliseconds per new token behind a sequence of that len
 """
 
 
+GPU, ABLATION = "gpu-h100.json", "ablate-h200.json"
+
+
 def gpu_section() -> str:
-    record, ablation = load("gpu-h100.json"), load("ablate-h100.json")
+    record, ablation = load(GPU), load(ABLATION)
     device, limits = record["environment"]["gpu"], record["limits"]
     return f"""On one {device}, random weights of the shapes in `bench/models`, bf16;
-`bench/gpu.py`, [`gpu-h100.json`](bench/results/gpu-h100.json). In the same run the card copied
+`bench/gpu.py`, [`{GPU}`](bench/results/{GPU}). In the same run the card copied
 {limits["copy_bytes_s"] / 1e12:.2f} TB/s and multiplied matrices at
 {limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s:
 
@@ -69,10 +72,11 @@ square of the length, flash takes none.
 
 {memory_table(record["samples"])}
 
-What each switch buys there, Qwen3-0.6B shape: the default configuration without it, for
-{ablation["workload"]["num_prompts"]} prompts at once and for one;
-`pellucid ablate --device cuda`, [`ablate-h100.json`](bench/results/ablate-h100.json). The default,
-measured again between any two, moved by {ablation["controls"]["batch"]["drift"]:.0%} (batch) and
+What each switch buys on one {ablation["environment"]["gpu"]}, Qwen3-0.6B shape: the default
+configuration without it, for {ablation["workload"]["num_prompts"]} prompts at once and for one;
+`pellucid ablate --device cuda`, [`{ABLATION}`](bench/results/{ABLATION}). The default,
+measured in turns with each of them, moved by
+{ablation["controls"]["batch"]["drift"]:.0%} (batch) and
 {ablation["controls"]["single"]["drift"]:.0%} (one).
 
 {ablation_table(ablation)}

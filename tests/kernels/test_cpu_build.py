@@ -60,7 +60,7 @@ def test_cache_that_cannot_be_written(fresh: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_library_that_cannot_be_loaded(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = script(fresh / "cc", 'for last; do :; done; echo junk > "$last"')
+    command = script(fresh / "cc", 'while [ "$1" != -o ]; do shift; done; echo junk > "$2"')
     monkeypatch.setenv("CC", str(command))
     ready, line = kernels.status()
     assert not ready and "cannot be loaded" in line

@@ -106,7 +106,7 @@ def test_the_report(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         assert row["output_len"] == {"batch": 6, "single": 6}
         assert not row["shortened"]
         assert all(4 < run["num_output"] <= 18 for run in row["runs"]["batch"])
-    # The default runs again after each other configuration.
+    # The default runs once alone, and again in turns with each other configuration.
     assert len(record["controls"]["batch"]["medians"]) == len(names)
     assert len(record["rows"][0]["runs"]["single"]) == len(names)
     assert record["environment"]["cores"] >= 1
@@ -121,11 +121,13 @@ def test_a_time_limit_shortens_the_answers_and_says_so(tiny_folder: Path) -> Non
     work = ablate.Workload(
         num_prompts=2, prompt_len=8, output_len=100, repeats=1, limit_s=1e-3, temperature=0
     )
-    found = ablate.measure(config, open_checkpoint(config), work)
+    arm = ablate.Arm(config, open_checkpoint(config), work)
+    found = arm.measured()
+    arm.round(found, 1)
     assert found.batch.output_len == found.single.output_len == ablate.SHORTEST
     assert [run.num_output for run in found.single.runs] == [2]
-    ablate.measure_stages(config, open_checkpoint(config), work, found)
-    result = ablate.report(config, work, [found], [], [])
+    arm.measure_stages(found)
+    result = ablate.report(config, work, found, [], [])
     assert result["rows"][0]["shortened"]
     assert "shortened to fit into 0.001 s: answers of up to 2 (batch) and 2 (batch 1)" in table(
         result
@@ -148,6 +150,22 @@ def test_what_cannot_run_here_is_left_out_by_name(
     assert reasons["batching"] == reasons["all off"] == "batching static: not on a Tuesday"
     assert "batching: not measured, batching static: not on a Tuesday" in said
     assert "not on a Tuesday" in table(result)
+
+
+def test_an_interrupt_keeps_what_was_measured(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(config: EngineConfig, *rest: Any) -> Engine:
+        if config.batching == "static":
+            raise KeyboardInterrupt
+        return Engine(config, *rest)
+
+    monkeypatch.setattr(ablate, "Engine", stopping)
+    work = ablate.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
+    result = ablate.ablate(tiny(tiny_folder), work, lambda _: None)
+    names = [row["name"] for row in result["rows"]]
+    assert names[0] == "default" and "kv_cache" in names and "batching" not in names
+    assert "batching: interrupted, and so were the rest" in table(result)
 
 
 def test_what_gave_way_is_named() -> None:

@@ -3,11 +3,10 @@
 The configurations come from the switchboard. Three figures for each: output tokens per second of a
 batch, milliseconds per token of a single sequence, and where those milliseconds go.
 
-Only one engine fits on a device, so configurations cannot take turns run by run. Each is built once
-and repeated, and between any two stands the default configuration once more: a machine that gets
-slower meanwhile shows in these controls, and each row is compared with the two around it. Stages
-are measured on an engine of their own, because borders between stages cost time themselves; how
-much is reported with them.
+The default configuration stays loaded, and every other one is built beside it and measured in turns
+with it, run by run: a machine that gets slower meanwhile slows both sides of a comparison. Room for
+two engines there is because the KV cache is made no larger than the workload needs. Stages are
+measured with borders between them, which cost time themselves; how much is reported with them.
 
 Requests are sampled by default, or the sampler would not be measured. Answers ignore the end of
 sequence and have lengths between half of `output_len` and all of it: the same ones for every
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import itertools
 import math
 import random
 import statistics
@@ -36,8 +34,9 @@ from pellucid.explore.hardware import environment
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.request import EngineInfo, Request, SamplingParams, to_builtins
-from pellucid.runner.clock import EventClock
-from pellucid.stages import STAGES, WallClock
+from pellucid.runner.clock import make_clock
+from pellucid.runner.machine import choose_machine
+from pellucid.stages import STAGES
 
 Progress = Callable[[str], None]
 DEFAULT, ALL_OFF = "default", "all off"
@@ -121,35 +120,53 @@ class Measured:
 
 
 def ablate(config: EngineConfig, work: Workload, progress: Progress) -> dict[str, Any]:
-    """Measure the default, each switch off, and all off; the report as it goes to JSON."""
+    """Measure the default, each switch off, and all off; the report as it goes to JSON.
+
+    Ctrl-C keeps the configurations that were measured whole.
+    """
     checkpoint = open_checkpoint(config)
-    default = measure(config, checkpoint, work)
-    measure_stages(config, checkpoint, work, default)
-    progress(line(DEFAULT, default))
-    variants, skipped = plan(default.info.switches)
-    controls, results = [default], []
+    config = with_room(config, work)
+    default = Arm(config, checkpoint, work)
+    first = default.measured()
+    default.round(first, 0)
+    default.measure_stages(first)
+    progress(line(DEFAULT, first))
+    variants, skipped = plan(default.engine.info.switches)
+    results = []
     for variant in variants:
-        found = attempt(with_changes(config, variant.changes), checkpoint, work)
-        free()
+        try:
+            found = attempt(default, with_changes(config, variant.changes), checkpoint, work)
+        except KeyboardInterrupt:
+            skipped.append({"name": variant.name, "reason": "interrupted, and so were the rest"})
+            break
+        finally:
+            free()
         if isinstance(found, str):
             skipped.append({"name": variant.name, "reason": found})
             progress(f"{variant.name}: not measured, {found}")
             continue
-        progress(line(variant.name, found))
-        controls.append(measure(config, checkpoint, work))
-        progress(line(DEFAULT, controls[-1]))
-        results.append((variant, found))
-    return report(config, work, controls, results, skipped)
+        results.append((variant, *found))
+        for name, measured in zip((DEFAULT, variant.name), found, strict=True):
+            progress(line(name, measured))
+    return report(config, work, first, results, skipped)
 
 
-def attempt(config: EngineConfig, checkpoint: Checkpoint, work: Workload) -> Measured | str:
-    """The figures of a configuration, or why it cannot run here."""
+def attempt(
+    default: Arm, config: EngineConfig, checkpoint: Checkpoint, work: Workload
+) -> tuple[Measured, Measured] | str:
+    """The default and another configuration measured in turns, or why the other cannot run."""
     try:
-        found = measure(config, checkpoint, work)
-        measure_stages(config, checkpoint, work, found)
+        other = Arm(config, checkpoint, work)
+        control, found = default.measured(), other.measured()
+        for number in range(1, work.repeats + 1):
+            # Who goes first changes, so that neither always meets the machine as the other left it.
+            pairs = [(default, control), (other, found)]
+            for arm, into in pairs if number % 2 else reversed(pairs):
+                arm.round(into, number)
+        other.measure_stages(found)
     except (InputError, torch.OutOfMemoryError) as error:
         return str(error).splitlines()[0]
-    return found
+    return control, found
 
 
 # --- which configurations -----------------------------------------------------------------------
@@ -197,27 +214,63 @@ def with_changes(config: EngineConfig, changes: Mapping[str, str]) -> EngineConf
 # --- measuring one of them ----------------------------------------------------------------------
 
 
-def measure(config: EngineConfig, checkpoint: Checkpoint, work: Workload) -> Measured:
-    """Build the engine, run both workloads, free it."""
-    engine = Engine(config, checkpoint)
-    try:
-        batch = repeat(engine, work, work.num_prompts)
-        return Measured(engine.info, batch, repeat(engine, work, 1))
-    finally:
-        del engine
-        free()
+def with_room(config: EngineConfig, work: Workload) -> EngineConfig:
+    """A KV cache that holds the workload and no more, unless the user sized it."""
+    if config.num_blocks or config.memory:
+        return config
+    size = choose_machine(config).block_size
+    blocks = min(config.max_seqs, work.num_prompts) * -(
+        -(work.prompt_len + work.output_len) // size
+    )
+    return dataclasses.replace(config, num_blocks=blocks)
 
 
-def repeat(engine: Engine, work: Workload, num_prompts: int) -> Speed:
-    """The runs of one workload. The warm-up finds out how many tokens the time limit allows."""
-    numbers = itertools.count(work.seed * 1000)
-    run(engine, work, num_prompts, SHORTEST, next(numbers))  # compiles
-    limit_s = work.limit_s / 2 / (work.repeats + 1)
-    warm = run(engine, work, num_prompts, work.output_len, next(numbers), limit_s)
-    speed = Speed(max(SHORTEST, int(work.output_len * warm.share)))
-    for _ in range(work.repeats):
-        speed.runs.append(run(engine, work, num_prompts, speed.output_len, next(numbers)))
-    return speed
+class Arm:
+    """One side of a comparison: an engine, warmed up."""
+
+    def __init__(self, config: EngineConfig, checkpoint: Checkpoint, work: Workload) -> None:
+        self.engine = Engine(config, checkpoint)
+        self.work = work
+        self.batch_len, self.single_len = (self._warm_up(n) for n in (work.num_prompts, 1))
+
+    def measured(self) -> Measured:
+        """A sheet for this arm's figures, still empty."""
+        return Measured(self.engine.info, Speed(self.batch_len), Speed(self.single_len))
+
+    def round(self, into: Measured, number: int) -> None:
+        """Both workloads once; the same `number` means the same requests."""
+        seed = self.work.seed * 1000 + number
+        into.batch.runs.append(
+            run(self.engine, self.work, self.work.num_prompts, self.batch_len, seed)
+        )
+        into.single.runs.append(run(self.engine, self.work, 1, self.single_len, seed))
+
+    def measure_stages(self, into: Measured) -> None:
+        """Fill in ms per token and stage of a single sequence, and their wall time."""
+        engine, work, length = self.engine, self.work, self.single_len
+        clock = make_clock(torch.device(engine.info.device))
+        with engine.timed(clock):
+            run(engine, work, 1, length, 0)  # a graph with borders is recorded on first use
+            add(engine, work, 1, length, 1)
+            while not engine.step():
+                pass
+            clock.restart()
+            begin, num_tokens = time.perf_counter(), 0
+            while engine.has_work:
+                num_tokens += sum(len(output.token_ids) for output in engine.step())
+            clock.settle()
+            into.stage_ms = 1e3 * (time.perf_counter() - begin) / num_tokens
+        into.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
+        rest = into.stage_ms - sum(into.stages.values())
+        into.stages["other"] = into.stages.get("other", 0.0) + rest
+
+    def _warm_up(self, num_prompts: int) -> int:
+        """Compile and record; returns how many tokens an answer may have in the time there is."""
+        work = self.work
+        run(self.engine, work, num_prompts, SHORTEST, 0)
+        limit_s = work.limit_s / 2 / (work.repeats + 1)
+        warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
+        return max(SHORTEST, int(work.output_len * warm.share))
 
 
 def run(
@@ -270,33 +323,6 @@ def add(
     return lengths
 
 
-def measure_stages(
-    config: EngineConfig, checkpoint: Checkpoint, work: Workload, found: Measured
-) -> None:
-    """Fill in the milliseconds per token and stage of a single sequence, and their wall time."""
-    device = torch.device(found.info.device)
-    clock = EventClock(device) if device.type == "cuda" else WallClock()
-    engine = Engine(config, checkpoint, clock)
-    try:
-        length = found.single.output_len
-        run(engine, work, 1, length, 0)
-        add(engine, work, 1, length, 1)
-        while not engine.step():
-            pass
-        clock.restart()
-        begin, num_tokens = time.perf_counter(), 0
-        while engine.has_work:
-            num_tokens += sum(len(output.token_ids) for output in engine.step())
-        clock.settle()
-        found.stage_ms = 1e3 * (time.perf_counter() - begin) / num_tokens
-        found.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
-        rest = found.stage_ms - sum(found.stages.values())
-        found.stages["other"] = found.stages.get("other", 0.0) + rest
-    finally:
-        del engine
-        free()
-
-
 def free() -> None:
     """Give a dropped engine's memory back to the device."""
     gc.collect()
@@ -310,25 +336,24 @@ def free() -> None:
 def report(
     config: EngineConfig,
     work: Workload,
-    controls: Sequence[Measured],
-    results: Sequence[tuple[Variant, Measured]],
+    first: Measured,
+    results: Sequence[tuple[Variant, Measured, Measured]],
     skipped: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """Everything measured, each row beside the controls before and after it."""
-    default = controls[0]
+    """Everything measured, each row beside the default as it was measured in turns with it."""
+    controls = [first, *(control for _, control, _ in results)]
     pooled = Measured(
-        default.info,
-        Speed(default.batch.output_len, [r for c in controls for r in c.batch.runs]),
-        Speed(default.single.output_len, [r for c in controls for r in c.single.runs]),
-        default.stages,
-        default.stage_ms,
+        first.info,
+        Speed(first.batch.output_len, [r for c in controls for r in c.batch.runs]),
+        Speed(first.single.output_len, [r for c in controls for r in c.single.runs]),
+        first.stages,
+        first.stage_ms,
     )
-    rows = [row(Variant(DEFAULT, {}), pooled, [pooled], work)]
-    for index, (variant, measured) in enumerate(results):
-        rows.append(row(variant, measured, controls[index : index + 2], work))
+    rows = [row(Variant(DEFAULT, {}), pooled, pooled, work)]
+    rows += [row(variant, found, control, work) for variant, control, found in results]
     return {
         "environment": environment(),
-        "engine": to_builtins(default.info),
+        "engine": to_builtins(first.info),
         "config": asdict(config),
         "workload": asdict(work),
         "rows": rows,
@@ -340,14 +365,12 @@ def report(
     }
 
 
-def row(
-    variant: Variant, measured: Measured, controls: Sequence[Measured], work: Workload
-) -> dict[str, Any]:
+def row(variant: Variant, measured: Measured, control: Measured, work: Workload) -> dict[str, Any]:
     """One configuration as it goes to JSON."""
-    default = controls[0].info.switches
+    default = control.info.switches
     batch, single = summary(measured.batch.tokens_per_s()), summary(measured.single.ms_per_token())
-    before_batch = statistics.mean(statistics.median(c.batch.tokens_per_s()) for c in controls)
-    before_single = statistics.mean(statistics.median(c.single.ms_per_token()) for c in controls)
+    before_batch = statistics.median(control.batch.tokens_per_s())
+    before_single = statistics.median(control.single.ms_per_token())
     return {
         "name": variant.name,
         "changes": variant.changes,

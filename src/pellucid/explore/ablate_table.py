@@ -58,7 +58,7 @@ def notes(result: dict[str, Any]) -> list[str]:
     """What the tables do not say: how steady it was, what is missing, what was cut."""
     work, controls = result["workload"], result["controls"]
     lines = [
-        "Time is relative to the default configuration just before and after. Medians of "
+        "Time is relative to the default configuration, measured in turns. Medians of "
         f"{work['repeats']} repeats, smallest to largest in brackets. The default itself moved by "
         f"{controls['batch']['drift']:.0%} (batch) and {controls['single']['drift']:.0%} (batch 1) "
         f"over {len(controls['batch']['medians'])} measurements."
