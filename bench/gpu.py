@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """The engine on one NVIDIA GPU: throughput, latency, prefill, attention and start, with limits.
 
-    python bench/gpu.py [--part nano --part prefill ...] [--json bench/results/gpu-h200.json]
+    python bench/gpu.py [--part nano --part prefill ...] [--json bench/results/gpu-h100.json]
 
 Models are random weights of the shapes in bench/models. Every figure is the median of its samples,
 after a run that does not count (compilation, graphs); the samples are kept. Limits, copy and matrix

@@ -13,7 +13,10 @@ from hypothesis import example, given, settings
 from pellucid.kernels.reference import steps as twin
 from pellucid.kernels.triton.gated import gated
 from pellucid.kernels.triton.norm import add_rms_norm, rms_norm
+from pellucid.kernels.triton.ops import TritonOps
 from pellucid.kernels.triton.rotary import rotate_and_write
+from pellucid.kernels.units import ADD_INSIDE_FROM, Composed, Stream
+from pellucid.quant.dense import DenseLinear
 
 DTYPES = st.sampled_from([torch.float32, torch.float16, torch.bfloat16])
 DIMS = st.sampled_from([64, 100, 128, 576, 640, 1024, 2560, 8192])
@@ -181,3 +184,20 @@ def test_what_is_refused(device: str) -> None:
         rotate_and_write(qkv, None, 0.0, (turn[:1], turn), pool, pool, slots)
     with pytest.raises(ValueError, match="do not go with"):
         rotate_and_write(qkv, None, 0.0, (turn, turn), pool[..., :32], pool, slots)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("pending", [False, True], ids=["settled", "branch pending"])
+def test_a_product_that_adds_to_the_residual(pending: bool) -> None:
+    tokens, width, inner = ADD_INSIDE_FROM, 512, 768
+    x = normal("cuda", torch.float32, 0, tokens, width)
+    branch = normal("cuda", torch.bfloat16, 1, tokens, width) if pending else None
+    h = normal("cuda", torch.bfloat16, 2, tokens, inner)
+    matrix = DenseLinear(normal("cuda", torch.bfloat16, 3, width, inner), None)
+    want = x.double() + h.double() @ matrix.weight.double().T
+    if branch is not None:
+        want += branch.double()
+    units = Composed(TritonOps(), torch.bfloat16)
+    got = units.add_linear(Stream(x.clone(), branch), h, matrix)
+    assert got.branch is None and got.x.dtype == torch.float32
+    torch.testing.assert_close(got.x.double(), want, atol=1e-2, rtol=1e-4)

@@ -16,7 +16,7 @@ once over both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -98,6 +98,13 @@ class Units(Protocol):
         """The residual with matrix(h) added, or about to be."""
 
 
+ADD_INSIDE_FROM = 1024
+"""Tokens from which the product itself adds to the residual, so that the branch is never written
+down. On an H100, prefills of an 8B model in turns, medians of six: 457.8 ms instead of 460.8 for
+16,000 tokens, 209.0 instead of 209.5 for 8,192. (By the bytes it could have been 11 ms of the 461;
+the product that adds is itself slower.)"""
+
+
 class Composed:
     """Off: each unit is a matrix product with the small steps before and after it."""
 
@@ -120,12 +127,14 @@ class Composed:
 
     def logits(self, h: Input, matrix: Matrix) -> Tensor:
         x = self.taken(h)
-        mixes = x.is_cuda and x.dtype != torch.float32  # there torch can widen while it multiplies
-        if mixes and isinstance(matrix, Plain) and matrix.bias is None:
+        if widens(matrix, x):
             return torch.mm(x, matrix.weight.T, out_dtype=torch.float32)
         return matrix(x).float()
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
+        if len(h) >= ADD_INSIDE_FROM and widens(matrix, h):
+            x = stream.settled  # ours alone: nobody keeps an earlier residual
+            return Stream(torch.addmm(x, h, matrix.weight.T, torch.float32, out=x))
         return Stream(stream.settled, matrix(h))
 
     def taken(self, h: Input) -> Tensor:
@@ -133,3 +142,9 @@ class Composed:
         if not isinstance(h, Deferred):
             return h
         return self.ops.norm(h.x, h.weight, h.eps, self.dtype)
+
+
+def widens(matrix: Matrix, x: Tensor) -> TypeGuard[Plain]:
+    """Whether torch can multiply 16-bit operands into float32 here: plain ones on a GPU."""
+    wide = x.is_cuda and x.dtype != torch.float32
+    return wide and isinstance(matrix, Plain) and matrix.bias is None
