@@ -3,9 +3,9 @@
 Rows with many new tokens are bound by arithmetic and go to `kernels/triton/flash_hopper.py`, or,
 where that does not run (other chips, windows, soft-caps, float32), to `flash.py`; rows with one new
 token are bound by memory and go to `decode.py`. Each is one launch a layer, however many rows there
-are. cuDNN's kernel could take prompts that are computed whole. Alone it is a little faster than ours
-on an H100 (bench/results/gpu-h100.json); in a prefill of an 8B model, whose 8 KV heads serve 32, it
-was slower (465.3 ms against 460.8 for 16,000 tokens, in turns), so it is not used.
+are. cuDNN's kernel could take prompts that are computed whole. Alone it is a little faster than
+ours on an H100 (bench/results/gpu-h100.json); in a prefill of an 8B model, whose 8 KV heads serve
+32, it was slower (465.3 ms against 460.8 for 16,000 tokens, in turns), so it is not used.
 
 `prepare_decode` serves the padded steps of a captured graph: what it returns refers to tensors on
 the device only, so that the same launches fit whatever contexts the next replay finds there.

@@ -21,6 +21,7 @@ VERBS = {
     "generate": "complete prompts",
     "pull": "fetch a model and print where it lies",
     "bench": "measure speed beside the machine's limit",
+    "model": "what a step should take, from shapes and peaks",
     "ablate": "what each optimization buys: the engine without it",
     "features": "every optimization: its switch, home and effect",
     "doctor": "what this machine has and what will be used",
