@@ -13,7 +13,7 @@ from pellucid.cli import main
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.errors import InputError
-from pellucid.explore import ablate
+from pellucid.explore import ablate, arms, waterfall
 from pellucid.explore.ablate_table import table, title
 from pellucid.features import FEATURES, Feature
 from pellucid.model.checkpoint import open_checkpoint
@@ -73,7 +73,7 @@ def test_what_does_not_work_without_a_switch_goes_off_with_it(
 
 def test_each_variant_of_the_real_switchboard_is_a_valid_configuration() -> None:
     for variant in ablate.plan(all_on())[0]:
-        changed = ablate.with_changes(EngineConfig(), variant.changes)
+        changed = arms.with_changes(EngineConfig(), variant.changes)
         features.check_conflicts({f.key: str(getattr(changed, f.key)) for f in FEATURES})
 
 
@@ -109,6 +109,15 @@ def test_the_report(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
     # The default runs once alone, and again in turns with each other configuration.
     assert len(record["controls"]["batch"]["medians"]) == len(names)
     assert len(record["rows"][0]["runs"]["single"]) == len(names)
+    # On the way up every switch stands alone once, and each is added once.
+    ups = [row["name"] for row in record["greedy"]]
+    assert set(ups) == {row["name"] for row in record["alone"]} == {*names[1:-1]}
+    assert len(ups) == len(set(ups))
+    for row in (*record["alone"], *record["greedy"]):
+        for side in ("batch", "single"):
+            assert 0 < row[side]["lo"] <= row[side]["median"] <= row[side]["hi"]
+    both = record["overstated"]
+    assert f"multiply to {both['product_alone']:.1f}×" in said.out
     assert record["environment"]["cores"] >= 1
     for name in names[1:-1]:
         assert f"| `{name}`" in said.out
@@ -118,13 +127,13 @@ def test_the_report(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_time_limit_shortens_the_answers_and_says_so(tiny_folder: Path) -> None:
     config = tiny(tiny_folder)
-    work = ablate.Workload(
+    work = arms.Workload(
         num_prompts=2, prompt_len=8, output_len=100, repeats=1, limit_s=1e-3, temperature=0
     )
-    arm = ablate.Arm(config, open_checkpoint(config), work)
+    arm = arms.Arm(config, open_checkpoint(config), work)
     found = arm.measured()
     arm.round(found, 1)
-    assert found.batch.output_len == found.single.output_len == ablate.SHORTEST
+    assert found.batch.output_len == found.single.output_len == arms.SHORTEST
     assert [run.num_output for run in found.single.runs] == [2]
     arm.measure_stages(found)
     result = ablate.report(config, work, found, [], [])
@@ -142,9 +151,9 @@ def test_what_cannot_run_here_is_left_out_by_name(
             raise InputError("batching static: not on a Tuesday")
         return Engine(config, *rest)
 
-    monkeypatch.setattr(ablate, "Engine", refusing)
+    monkeypatch.setattr(arms, "Engine", refusing)
     said: list[str] = []
-    work = ablate.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
+    work = arms.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
     result = ablate.ablate(tiny(tiny_folder), work, said.append)
     reasons = {skip["name"]: skip["reason"] for skip in result["skipped"]}
     assert reasons["batching"] == reasons["all off"] == "batching static: not on a Tuesday"
@@ -160,12 +169,35 @@ def test_an_interrupt_keeps_what_was_measured(
             raise KeyboardInterrupt
         return Engine(config, *rest)
 
-    monkeypatch.setattr(ablate, "Engine", stopping)
-    work = ablate.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
+    monkeypatch.setattr(arms, "Engine", stopping)
+    work = arms.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
     result = ablate.ablate(tiny(tiny_folder), work, lambda _: None)
     names = [row["name"] for row in result["rows"]]
     assert names[0] == "default" and "kv_cache" in names and "batching" not in names
-    assert "batching: interrupted, and so were the rest" in table(result)
+    assert "the rest: interrupted" in table(result)
+
+
+def test_the_best_goes_first_and_what_depends_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up gains: b 3×, a 2× alone but nothing beside b, c only with a."""
+    chain = (switch("a"), switch("b"), switch("c", "a=off"))
+    for module in (features, waterfall):
+        monkeypatch.setattr(module, "FEATURES", chain)
+    monkeypatch.setattr(waterfall, "Arm", lambda *_: None)
+    monkeypatch.setattr(waterfall, "with_changes", lambda config, settings: settings)
+
+    def gain(base: Any, config: Any, checkpoint: Any, work: Any, on: Any, key: str) -> Any:
+        value = {"a": 1.0 if on["b"] == "on" else 2.0, "b": 3.0, "c": 1.5}[key]
+        return {"name": key, "gain": value}
+
+    monkeypatch.setattr(waterfall, "attempt", gain)
+    found: dict[str, Any] = {}
+    wanted = dict.fromkeys("abc", "on")
+    said: list[str] = []
+    waterfall.climb(EngineConfig(), None, arms.Workload(), wanted, found, said.append)  # type: ignore[arg-type]
+    assert [row["name"] for row in found["alone"]] == ["a", "b"]
+    assert [row["name"] for row in found["greedy"]] == ["b", "a", "c"]
+    assert found["overstated"] == {"product_alone": 6.0, "together": 3.0}
+    assert said[0] == "0 on, a: 2.00x"
 
 
 def test_what_gave_way_is_named() -> None:

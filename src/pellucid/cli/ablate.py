@@ -8,8 +8,9 @@ import sys
 
 from pellucid.cli.common import add_config_flags, config_from, write_json
 from pellucid.errors import InputError
-from pellucid.explore.ablate import SHORTEST, Workload, ablate
+from pellucid.explore.ablate import ORDERS, ablate
 from pellucid.explore.ablate_table import table
+from pellucid.explore.arms import SHORTEST, Workload
 
 FLAGS = {
     "num_prompts": "requests at once in the batch",
@@ -33,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             default=spec.default,
             help=f"{FLAGS[spec.name]} (default: {spec.default})",
         )
+    parser.add_argument(
+        "--order",
+        action="append",
+        choices=ORDERS,
+        help="off: each switch off alone; climb: from everything off, each on alone and then the "
+        "best one at a time (default: both)",
+    )
     parser.add_argument("--json", metavar="FILE", help="environment, samples, medians; - is stdout")
     parser.add_argument("--markdown", action="store_true", help="print the README's tables")
     add_config_flags(parser)
@@ -50,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if not work.limit_s > 0:
         raise InputError(f"limit_s must be above 0, not {work.limit_s:g}", param="limit_s")
     work.params(work.output_len)  # refuses bad values before a model is loaded
-    result = ablate(config_from(args), work, _progress)
+    result = ablate(config_from(args), work, _progress, args.order or ORDERS)
     if args.json != "-":
         print(table(result, markdown=args.markdown))
     if args.json:

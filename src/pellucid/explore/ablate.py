@@ -1,73 +1,47 @@
 """What each optimization buys here: the engine as it is, without each one, and without all.
 
 The configurations come from the switchboard. Three figures for each: output tokens per second of a
-batch, milliseconds per token of a single sequence, and where those milliseconds go.
+batch, milliseconds per token of a single sequence, and where those milliseconds go. The default
+configuration stays loaded, and every other one is built beside it and measured in turns with it
+(`arms.py`). Stages are measured with borders between them, which cost time themselves; how much is
+reported with them.
 
-The default configuration stays loaded, and every other one is built beside it and measured in turns
-with it, run by run: a machine that gets slower meanwhile slows both sides of a comparison. Room for
-two engines there is because the KV cache is made no larger than the workload needs. Stages are
-measured with borders between them, which cost time themselves; how much is reported with them.
-
-Requests are sampled by default, or the sampler would not be measured. Answers ignore the end of
-sequence and have lengths between half of `output_len` and all of it: the same ones for every
-configuration. `ablate_table.py` shows the report.
+Taken away one by one, optimizations are seen next to all the others; `waterfall.py` looks at each
+alone, and adds them up. `ablate_table.py` shows the report.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import gc
-import math
-import random
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import torch
 
 from pellucid.config import EngineConfig
-from pellucid.engine import Engine
 from pellucid.errors import InputError
+from pellucid.explore.arms import (
+    Arm,
+    Measured,
+    Speed,
+    Workload,
+    free,
+    in_turns,
+    with_changes,
+    with_room,
+)
 from pellucid.explore.hardware import environment
+from pellucid.explore.waterfall import climb
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
-from pellucid.request import EngineInfo, Request, SamplingParams, to_builtins
-from pellucid.runner.clock import make_clock
-from pellucid.runner.machine import choose_machine
-from pellucid.stages import STAGES
+from pellucid.request import to_builtins
 
 Progress = Callable[[str], None]
 DEFAULT, ALL_OFF = "default", "all off"
-SHORTEST = 2
-"""Output tokens that every run has: the first, and one that is decoded."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What every configuration runs; lengths in tokens. The single sequence is one such prompt."""
-
-    num_prompts: int = 16
-    prompt_len: int = 64
-    output_len: int = 64
-    repeats: int = 3
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int = 0
-    limit_s: float = 60.0
-    """Seconds of runs that one configuration may take; a slow one gets a shorter output."""
-
-    def params(self, output_len: int) -> SamplingParams:
-        return SamplingParams(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            seed=self.seed,
-            max_tokens=output_len,
-            ignore_eos=True,
-        )
+OFF, CLIMB = "off", "climb"
+ORDERS = (OFF, CLIMB)
+"""Each switch off alone; from nothing upwards, each on alone and then the best one at a time."""
 
 
 class Variant(NamedTuple):
@@ -78,49 +52,13 @@ class Variant(NamedTuple):
     """Switch → value, as text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run, in seconds."""
-
-    first_s: float
-    """Until every prompt had its first token; 0 if it did not come to that."""
-    total_s: float
-    num_output: int
-    num_decoded: int
-    """Tokens that came after `first_s`."""
-    share: float
-    """Of the tokens asked for, those that the time limit allowed."""
-
-
-@dataclass(slots=True)
-class Speed:
-    """Repeats of one workload on one engine."""
-
-    output_len: int
-    runs: list[Run] = field(default_factory=list)
-
-    def tokens_per_s(self) -> list[float]:
-        return [run.num_output / run.total_s for run in self.runs]
-
-    def ms_per_token(self) -> list[float]:
-        return [1e3 * (run.total_s - run.first_s) / run.num_decoded for run in self.runs]
-
-
-@dataclass(slots=True)
-class Measured:
-    """One configuration's figures."""
-
-    info: EngineInfo
-    batch: Speed
-    single: Speed
-    stages: dict[str, float] = field(default_factory=dict)
-    """Milliseconds per token of the single sequence; `other` is what no stage claims."""
-    stage_ms: float = 0.0
-    """Wall time per token with borders between the stages."""
-
-
-def ablate(config: EngineConfig, work: Workload, progress: Progress) -> dict[str, Any]:
-    """Measure the default, each switch off, and all off; the report as it goes to JSON.
+def ablate(
+    config: EngineConfig,
+    work: Workload,
+    progress: Progress,
+    orders: Sequence[str] = ORDERS,
+) -> dict[str, Any]:
+    """Measure the default, each switch off, all off, and the way up; the report as it goes to JSON.
 
     Ctrl-C keeps the configurations that were measured whole.
     """
@@ -131,16 +69,36 @@ def ablate(config: EngineConfig, work: Workload, progress: Progress) -> dict[str
     default.round(first, 0)
     default.measure_stages(first)
     progress(line(DEFAULT, first))
-    variants, skipped = plan(default.engine.info.switches)
-    results = []
+    switches = default.engine.info.switches
+    variants, skipped = plan(switches)
+    results: list[tuple[Variant, Measured, Measured]] = []
+    way_up: dict[str, Any] = {}
+    try:
+        if OFF in orders:
+            take_away(default, variants, config, checkpoint, work, results, skipped, progress)
+        del default
+        free()
+        if CLIMB in orders:
+            climb(config, checkpoint, work, switches, way_up, progress)
+    except KeyboardInterrupt:
+        skipped.append({"name": "the rest", "reason": "interrupted"})
+    return {**report(config, work, first, results, skipped), **way_up}
+
+
+def take_away(
+    default: Arm,
+    variants: Sequence[Variant],
+    config: EngineConfig,
+    checkpoint: Checkpoint,
+    work: Workload,
+    results: list[tuple[Variant, Measured, Measured]],
+    skipped: list[dict[str, str]],
+    progress: Progress,
+) -> None:
+    """Measure each variant in turns with the default; into `results`, or `skipped` with why."""
     for variant in variants:
-        try:
-            found = attempt(default, with_changes(config, variant.changes), checkpoint, work)
-        except KeyboardInterrupt:
-            skipped.append({"name": variant.name, "reason": "interrupted, and so were the rest"})
-            break
-        finally:
-            free()
+        found = attempt(default, with_changes(config, variant.changes), checkpoint, work)
+        free()
         if isinstance(found, str):
             skipped.append({"name": variant.name, "reason": found})
             progress(f"{variant.name}: not measured, {found}")
@@ -148,7 +106,6 @@ def ablate(config: EngineConfig, work: Workload, progress: Progress) -> dict[str
         results.append((variant, *found))
         for name, measured in zip((DEFAULT, variant.name), found, strict=True):
             progress(line(name, measured))
-    return report(config, work, first, results, skipped)
 
 
 def attempt(
@@ -157,12 +114,7 @@ def attempt(
     """The default and another configuration measured in turns, or why the other cannot run."""
     try:
         other = Arm(config, checkpoint, work)
-        control, found = default.measured(), other.measured()
-        for number in range(1, work.repeats + 1):
-            # Who goes first changes, so that neither always meets the machine as the other left it.
-            pairs = [(default, control), (other, found)]
-            for arm, into in pairs if number % 2 else reversed(pairs):
-                arm.round(into, number)
+        control, found = in_turns(default, other, work.repeats)
         other.measure_stages(found)
     except (InputError, torch.OutOfMemoryError) as error:
         return str(error).splitlines()[0]
@@ -201,133 +153,6 @@ def with_conflicts(resolved: Mapping[str, str], key: str) -> dict[str, str]:
         if not more:
             return changes
         changes |= more
-
-
-def with_changes(config: EngineConfig, changes: Mapping[str, str]) -> EngineConfig:
-    """The switchboard holds text; the fields have types."""
-    kinds: dict[str, Any] = {
-        spec.name: type(spec.default) for spec in dataclasses.fields(EngineConfig)
-    }
-    return dataclasses.replace(config, **{key: kinds[key](v) for key, v in changes.items()})
-
-
-# --- measuring one of them ----------------------------------------------------------------------
-
-
-def with_room(config: EngineConfig, work: Workload) -> EngineConfig:
-    """A KV cache that holds the workload and no more, unless the user sized it."""
-    if config.num_blocks or config.memory:
-        return config
-    size = choose_machine(config).block_size
-    blocks = min(config.max_seqs, work.num_prompts) * -(
-        -(work.prompt_len + work.output_len) // size
-    )
-    return dataclasses.replace(config, num_blocks=blocks)
-
-
-class Arm:
-    """One side of a comparison: an engine, warmed up."""
-
-    def __init__(self, config: EngineConfig, checkpoint: Checkpoint, work: Workload) -> None:
-        self.engine = Engine(config, checkpoint)
-        self.work = work
-        self.batch_len, self.single_len = (self._warm_up(n) for n in (work.num_prompts, 1))
-
-    def measured(self) -> Measured:
-        """A sheet for this arm's figures, still empty."""
-        return Measured(self.engine.info, Speed(self.batch_len), Speed(self.single_len))
-
-    def round(self, into: Measured, number: int) -> None:
-        """Both workloads once; the same `number` means the same requests."""
-        seed = self.work.seed * 1000 + number
-        into.batch.runs.append(
-            run(self.engine, self.work, self.work.num_prompts, self.batch_len, seed)
-        )
-        into.single.runs.append(run(self.engine, self.work, 1, self.single_len, seed))
-
-    def measure_stages(self, into: Measured) -> None:
-        """Fill in ms per token and stage of a single sequence, and their wall time."""
-        engine, work, length = self.engine, self.work, self.single_len
-        clock = make_clock(torch.device(engine.info.device))
-        with engine.timed(clock):
-            run(engine, work, 1, length, 0)  # a graph with borders is recorded on first use
-            add(engine, work, 1, length, 1)
-            while not engine.step():
-                pass
-            clock.restart()
-            begin, num_tokens = time.perf_counter(), 0
-            while engine.has_work:
-                num_tokens += sum(len(output.token_ids) for output in engine.step())
-            clock.settle()
-            into.stage_ms = 1e3 * (time.perf_counter() - begin) / num_tokens
-        into.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
-        rest = into.stage_ms - sum(into.stages.values())
-        into.stages["other"] = into.stages.get("other", 0.0) + rest
-
-    def _warm_up(self, num_prompts: int) -> int:
-        """Compile and record; returns how many tokens an answer may have in the time there is."""
-        work = self.work
-        run(self.engine, work, num_prompts, SHORTEST, 0)
-        limit_s = work.limit_s / 2 / (work.repeats + 1)
-        warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
-        return max(SHORTEST, int(work.output_len * warm.share))
-
-
-def run(
-    engine: Engine,
-    work: Workload,
-    num_prompts: int,
-    output_len: int,
-    number: int,
-    limit_s: float = math.inf,
-) -> Run:
-    """All prompts at once to the end, or until time is up, but for two tokens at least."""
-    begin = time.perf_counter()
-    lengths = add(engine, work, num_prompts, output_len, number)
-    counts = dict.fromkeys(lengths, 0)
-    first_s, num_decoded = 0.0, 0
-    while engine.has_work:
-        for output in engine.step():
-            if output.request_id in counts:  # not of a run that was cut short
-                num_decoded += len(output.token_ids)
-                counts[output.request_id] += len(output.token_ids)
-        now = time.perf_counter() - begin
-        if not first_s and all(counts.values()):
-            first_s, num_decoded = now, 0
-        if now > limit_s and max(counts.values()) >= SHORTEST:
-            for name in counts:
-                engine.abort(name)
-    total_s = time.perf_counter() - begin
-    num_output = sum(counts.values())
-    return Run(first_s, total_s, num_output, num_decoded, num_output / sum(lengths.values()))
-
-
-def add(
-    engine: Engine, work: Workload, num_prompts: int, output_len: int, number: int
-) -> dict[str, int]:
-    """Queue the prompts of run `number`; returns the length of each one's answer."""
-    rng = random.Random(number)
-    vocab = engine.info.vocab_size
-    lengths: dict[str, int] = {}
-    engine.scheduler.expects_more = True
-    for index in range(num_prompts):
-        ids = [rng.randrange(vocab) for _ in range(work.prompt_len)]
-        # A single sequence has the full length.
-        length = (
-            output_len if index == 0 else rng.randint(max(SHORTEST, output_len // 2), output_len)
-        )
-        name = f"ablate-{number}-{index}"
-        engine.add(Request(id=name, prompt_token_ids=ids, params=work.params(length)))
-        lengths[name] = length
-    engine.scheduler.expects_more = False  # a static batch need not wait for others
-    return lengths
-
-
-def free() -> None:
-    """Give a dropped engine's memory back to the device."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 # --- what to say about it -----------------------------------------------------------------------

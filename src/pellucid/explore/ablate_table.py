@@ -15,6 +15,7 @@ def table(result: dict[str, Any], markdown: bool = False) -> str:
     parts = [
         form(*speed_cells(result, markdown)),
         form(*stage_cells(result, markdown)),
+        *([form(*climb_cells(result, markdown))] if result.get("greedy") else []),
         [f"{'- ' if markdown else ''}{note}" for note in notes(result)],
     ]
     return "\n\n".join("\n".join(part) for part in parts)
@@ -54,6 +55,33 @@ def stage_cells(result: dict[str, Any], markdown: bool) -> tuple[list[str], list
     return ["ms per token", *shown, "other", "with / without borders"], body
 
 
+def climb_cells(result: dict[str, Any], markdown: bool) -> tuple[list[str], list[list[str]]]:
+    """The way up: what each switch buys there, and what it buys alone."""
+    alone = {row["name"]: row for row in result["alone"]}
+    body = []
+    for row in result["greedy"]:
+        name = f"+ `{row['name']}`" if markdown else f"+ {row['name']}"
+        first = alone.get(row["name"])
+        cells = [gain(row["batch"]), gain(row["single"])]
+        cells += [gain(first["batch"]), gain(first["single"])] if first else ["", ""]
+        rates = [f"{row['batch_tok_s']:.1f}", f"{row['single_ms_per_token']:.2f}"]
+        body.append([name, *cells, *rates])
+    head = [
+        "from nothing up",
+        "batch",
+        "batch 1",
+        "alone: batch",
+        "batch 1",
+        "tokens/s",
+        "ms/token",
+    ]
+    return head, body
+
+
+def gain(record: dict[str, Any]) -> str:
+    return f"{record['median']:.2f}× ({record['lo']:.2f}–{record['hi']:.2f})"
+
+
 def notes(result: dict[str, Any]) -> list[str]:
     """What the tables do not say: how steady it was, what is missing, what was cut."""
     work, controls = result["workload"], result["controls"]
@@ -68,6 +96,12 @@ def notes(result: dict[str, Any]) -> list[str]:
             f"All {work['num_prompts']} prompts fit into one batch of max_seqs "
             f"{result['config']['max_seqs']}: how waiting requests join cannot show."
         )
+    if both := result.get("overstated"):
+        lines.append(
+            f"Alone, the switches would multiply to {both['product_alone']:.1f}×; together they "
+            f"make it {both['together']:.1f}×."
+        )
+    lines += [f"Not on the way up: {note}." for note in result.get("notes", [])]
     lines += [f"Not measured: {skip['name']}: {skip['reason']}." for skip in result["skipped"]]
     for row in result["rows"]:
         batch, single = row["output_len"]["batch"], row["output_len"]["single"]
