@@ -213,6 +213,12 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     switches: dict[str, str] = {}
     """Every row of the switchboard, and what it came to here."""
     eos_token_ids: tuple[int, ...] = ()
+    device_name: str = ""
+    """For people."""
+    weight_bytes: int = 0
+    """Of the matrices that a decode step reads."""
+    kv_bytes_per_token: int = 0
+    """Keys and values of all layers."""
     ledger: list[str] = []
     """Where the memory goes, a line each, ready to print."""
 

@@ -10,10 +10,12 @@ import os
 import string
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pellucid.errors import InputError
+from pellucid.model.spec import ModelSpec
 from pellucid.request import (
     EngineInfo,
     EngineStats,
@@ -36,6 +38,21 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}{% if m.name %}={{ m.name }}{% endif %}]"
     "{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
     "{% if mood is defined %}({{ mood }}){% endif %}"
+)
+
+
+SPEC = ModelSpec(
+    family="llama",
+    vocab_size=VOCAB_SIZE,
+    hidden_size=8,
+    intermediate_size=16,
+    num_layers=1,
+    num_heads=2,
+    num_kv_heads=1,
+    head_dim=4,
+    context_length=CONTEXT_LENGTH,
+    norm_eps=1e-5,
+    rope_theta=1e4,
 )
 
 
@@ -149,6 +166,47 @@ class FakeEngine:
         return EngineStats(
             num_running=len(self.answers), num_blocks=NUM_BLOCKS, num_blocks_used=used
         )
+
+
+def fake_measure(
+    engine: FakeEngine, settings: dict[str, Any], report: Callable[[str, float, float, str], None]
+) -> dict[str, Any]:
+    """Made-up times of the right shape: attention is a tenth of a step at 256 tokens."""
+    from pellucid.explore import runfile  # numpy's threads spin for a moment when they begin
+
+    lengths, blocks = settings["lengths"], settings.get("blocks", 2)
+    if max(lengths) > CONTEXT_LENGTH:
+        raise InputError(f"length {max(lengths)} is beyond the context", param="lengths")
+    report("warm-up", 0, 1, "warming up")
+    report("measure", 0, 2.5, "2 blocks: about 3 s")
+    for number in range(settings.get("max_seconds", 0) == 0.5 and 500):  # until it is stopped
+        time.sleep(0.01)
+        report("measure", number, 500, "")
+    cells = []
+    for length in lengths:
+        stages = {"attention": [length * 100] * blocks, "other": [230_400] * blocks}
+        walls = [sum(times) for times in zip(*stages.values(), strict=True)]
+        cells.append(
+            {"phase": "decode", "length": length, "batch": 1, "num_steps": 2}
+            | {"wall_ns": walls, "timed_wall_ns": walls, "stages_ns": stages}
+        )
+    return runfile.seal(
+        {
+            "environment": {"date": "2026-01-02T03:04:05", "cpu": "a fake", "commit": ""},
+            "model": {"name": "fake", "spec": asdict(SPEC)},
+            "engine": {"device": "cpu"},
+            "config": {},
+            "weight_bytes": 1,
+            "kv_bytes_per_token": 1,
+            "limits": {},
+            "settings": settings,
+            "cells": cells,
+            "closure": 0.0,
+            "instrument_ratio": 1.0,
+            "worst_instrument_ratio": 1.0,
+            "interrupted": False,
+        }
+    )
 
 
 def letters(index: int, count: int) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-from fake_engine import FakeTokenizer
+from fake_engine import SPEC, FakeTokenizer
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -15,7 +16,8 @@ WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 if __name__ == "__main__":
     process.EngineProcess.spawn.__func__.__defaults__ = (WORKER,)  # type: ignore[attr-defined]
-    serve._open = lambda config: ("fake", FakeTokenizer())
+    opened = SimpleNamespace(name="fake", tokenizer=FakeTokenizer(), spec=SPEC)
+    serve._open = lambda config: opened  # type: ignore[assignment,return-value]
     try:
         options = serve.ServeOptions(port=int(sys.argv[1]))
         sys.exit(serve.serve(EngineConfig(model=sys.argv[2]), options))

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
-from fake_engine import FakeEngine, FakeTokenizer
+from fake_engine import SPEC, FakeEngine, FakeTokenizer, fake_measure
 
 from pellucid.config import EngineConfig
 from pellucid.server.app import build_app
@@ -75,7 +75,7 @@ def running(
             link = process.link
         else:
             ours, theirs = socket.socketpair()
-            args = (lambda config: engine, theirs)
+            args = (lambda config: engine, theirs, fake_measure)
             worker = threading.Thread(target=lambda: (run(*args), theirs.close()))
             worker.start()
             link = await EngineLink.open(ours)
@@ -85,6 +85,8 @@ def running(
             info=info,
             tokenizer=tokenizer,
             names=["fake", "alias"],
+            spec=SPEC,
+            config=EngineConfig(),
             **limits,  # type: ignore[arg-type]
         )
         sock = bind("127.0.0.1", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, fake_measure
 
 from pellucid.errors import ModelError
 from pellucid.server.worker import die_with_parent, run
@@ -19,4 +19,4 @@ def make_engine(config: object) -> FakeEngine:
 
 if __name__ == "__main__":
     die_with_parent(sys.stdin.fileno())
-    sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[1]))))
+    sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[1])), fake_measure))

@@ -14,6 +14,7 @@ from fake_engine import FakeEngine
 from fake_server import Running
 
 from pellucid.server.app import ROUTES
+from pellucid.server.http import PAGE_FILES
 
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
 
@@ -166,10 +167,11 @@ def test_our_own_bugs_say_little(start: Any) -> None:
         assert "secret" not in error["message"]
 
 
-def test_every_path_but_health_asks_for_a_key(start: Any) -> None:
+def test_every_path_but_health_and_the_pages_files_asks_for_a_key(start: Any) -> None:
     with start(FakeEngine(), api_keys=["first key", "zweiter-schlüssel"]) as server:
         http = server.http()
         paths = [r.path.replace("{model:path}", "fake") for r in ROUTES] + ["/nothing", "/v1"]
+        paths = [path for path in paths if not path.startswith(PAGE_FILES)]
         for path in paths:
             for method in ("GET", "POST", "OPTIONS"):
                 response = http.request(method, path)

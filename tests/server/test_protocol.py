@@ -7,7 +7,7 @@ import threading
 
 import msgspec
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, fake_measure
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,7 +76,7 @@ def test_first_command_must_be_start() -> None:
         ours.sendall(frame(GetStats()))
         codes: list[int] = []
         worker = threading.Thread(
-            target=lambda: codes.append(run(lambda config: FakeEngine(), theirs))
+            target=lambda: codes.append(run(lambda config: FakeEngine(), theirs, fake_measure))
         )
         worker.start()
         worker.join(5)
@@ -90,4 +90,4 @@ def test_hangup_ends_the_worker_in_peace() -> None:
     with theirs:
         ours.sendall(frame(Start(EngineConfig())))
         ours.close()
-        assert run(lambda config: FakeEngine(), theirs) == 0
+        assert run(lambda config: FakeEngine(), theirs, fake_measure) == 0

@@ -14,9 +14,9 @@ import torch
 from pellucid import kernels
 from pellucid.cli.common import write_json
 from pellucid.config import EngineConfig
-from pellucid.explore.hardware import cpu_name, environment, version
+from pellucid.explore.hardware import environment, version
 from pellucid.model.hub import ALIASES, cache_folder
-from pellucid.runner.machine import choose_machine, num_cores
+from pellucid.runner.machine import choose_machine, cpu_name, num_cores
 
 GIB = 2**30
 DEFAULT = EngineConfig().model

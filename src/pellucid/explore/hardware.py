@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import torch
 
-from pellucid.runner.machine import num_cores
+from pellucid.runner.machine import cpu_name, num_cores
 
 
 def environment() -> dict[str, Any]:
@@ -66,15 +66,6 @@ def commit() -> str:
         return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain") else "")
     except FileNotFoundError:
         return ""
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def read_bandwidth(device: torch.device, repeats: int = 5) -> float:

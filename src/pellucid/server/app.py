@@ -11,9 +11,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from pellucid.server import openai, tokens
+from pellucid.server import explorer, openai, page, tokens
 from pellucid.server.errors import HANDLERS, to_json
-from pellucid.server.http import Gate
+from pellucid.server.http import PAGE_FILES, Gate, is_page
 from pellucid.server.served import Served
 
 STATS_S = 1.0
@@ -30,7 +30,9 @@ async def health(request: Request) -> Response:
 
 
 async def index(request: Request) -> Response:
-    """Where to go from here."""
+    """The page for a browser; for a program, where to go from here."""
+    if is_page("/", request.headers.get("accept", "").encode()):
+        return page.index()
     served = Served.of(request)
     paths = [route.path for route in ROUTES]
     return to_json({"name": "pellucid", "models": list(served.names), "routes": paths})
@@ -46,6 +48,12 @@ ROUTES = [
     Route("/tokenize", tokens.tokenize, methods=["POST"]),
     Route("/detokenize", tokens.detokenize, methods=["POST"]),
     Route("/tokenizer_info", tokens.tokenizer_info),
+    Route("/explorer/v1/capabilities", explorer.capabilities),
+    Route("/explorer/v1/measure", explorer.measure, methods=["POST"]),
+    Route("/explorer/v1/answers", explorer.answers, methods=["POST"]),
+    Route("/explorer/v1/runs", explorer.list_runs),
+    Route("/explorer/v1/runs/{run_id}", explorer.show_run),
+    Route(PAGE_FILES + "{name}", page.asset),
 ]
 
 

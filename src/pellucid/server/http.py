@@ -1,8 +1,10 @@
 """HTTP itself: who may enter, bodies of bounded size, streams of events, clients that go away.
 
 The gate is deny by default: a path is closed unless it is listed as open, so that a new route
-cannot be forgotten. It is a plain ASGI wrapper; Starlette's `BaseHTTPMiddleware` would put a queue
-between server and stream and hide the disconnects that free the blocks.
+cannot be forgotten. The page's own files are open: they are the same everywhere, and the page must
+load to ask for a key; what it shows is not. The gate is a plain ASGI wrapper; Starlette's
+`BaseHTTPMiddleware` would put a queue between server and stream and hide the disconnects that free
+the blocks.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pellucid.errors import InputError
 from pellucid.server.errors import ApiError, to_json, too_large
-from pellucid.server.link import Flight
+from pellucid.server.link import Flight, Job
 
 OPEN_PATHS: Final = frozenset({"/health"})
+PAGE_FILES: Final = "/assets/"
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
@@ -56,13 +59,19 @@ class Gate:
         await app(scope, receive, send_with_id)
 
     def _admits(self, scope: Scope) -> bool:
-        if not self._keys or scope["path"] in OPEN_PATHS:
+        headers, path = dict(scope["headers"]), scope["path"]
+        if not self._keys or path in OPEN_PATHS or is_page(path, headers.get(b"accept", b"")):
             return True
-        given = dict(scope["headers"]).get(b"authorization", b"")
+        given = headers.get(b"authorization", b"")
         scheme, _, key = given.partition(b" ")
         # All keys are compared, each in constant time: the time taken tells nothing.
         known = sum(hmac.compare_digest(key.strip(), ours) for ours in self._keys)
         return bool(scheme.lower() == b"bearer" and known)
+
+
+def is_page(path: str, accept: bytes) -> bool:
+    """Whether a browser asks for the page or its files."""
+    return path.startswith(PAGE_FILES) or (path == "/" and b"text/html" in accept)
 
 
 def unauthorized() -> Response:
@@ -149,11 +158,11 @@ def event(value: Any) -> bytes:
 
 
 class EventStream(Response):
-    """Server-sent events about a flight, which ends when the response does, however that is."""
+    """Server-sent events about a flight or a job, which ends when the response does."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, flight: Flight, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, flight: Flight | Job, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
         del self.headers["content-length"]
         self._flight = flight

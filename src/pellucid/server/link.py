@@ -31,7 +31,10 @@ from pellucid.server.protocol import (
     Event,
     Fatal,
     GetStats,
+    Measure,
+    Measured,
     Outputs,
+    Progress,
     Ready,
     Refused,
     Snapshot,
@@ -122,6 +125,46 @@ class Flight:
         self.close()
 
 
+class Job:
+    """A measurement on its way. Use in a `with`: leaving it early stops it."""
+
+    def __init__(self, link: EngineLink, job_id: str) -> None:
+        self._link = link
+        self._id = job_id
+        self._news: asyncio.Queue[Progress | Measured | Exception] = asyncio.Queue()
+
+    async def take(self, timeout: float | None = None) -> Progress | Measured:
+        """What has happened next; `Measured` is the last. Raises TimeoutError, or why it failed."""
+        async with asyncio.timeout(timeout):
+            news = await self._news.get()
+        if isinstance(news, Exception):
+            raise news
+        return news
+
+    def push(self, news: Progress | Measured | Exception) -> None:
+        self._news.put_nowait(news)
+        if not isinstance(news, Progress):
+            self._link.jobs.pop(self._id, None)
+
+    def fail(self, error: Exception) -> None:
+        self.push(error)
+
+    def close(self) -> None:
+        if self._link.jobs.pop(self._id, None):
+            self._link.abort(self._id)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
 async def _no_more_to_say() -> str:
     return "the engine closed the connection"
 
@@ -136,6 +179,7 @@ class EngineLink:
         explain: Callable[[], Awaitable[str]],
     ) -> None:
         self.flights: dict[str, Flight] = {}
+        self.jobs: dict[str, Job] = {}
         self.down: str | None = None
         """Why the engine is not there, once it is not."""
         self.last_stats = EngineStats()
@@ -168,6 +212,14 @@ class EngineLink:
             self._send(Add(request))
         return flight
 
+    def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
+        """Have the engine time its stages; `settings` are those of `explore.measure`."""
+        if self.down:
+            raise EngineDown(self.down)
+        self.jobs[job_id] = job = Job(self, job_id)
+        self._send(Measure(job_id, settings, force))
+        return job
+
     def abort(self, request_id: str) -> None:
         self._send(Abort(request_id))
 
@@ -186,8 +238,9 @@ class EngineLink:
             return
         self.down = reason
         error = EngineDown(reason)
-        for flight in set(self.flights.values()):
-            flight.fail(error)
+        open_calls: list[Flight | Job] = [*set(self.flights.values()), *self.jobs.values()]
+        for call in open_calls:
+            call.fail(error)
         futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
         for waiting in futures:
             if not waiting.done():
@@ -229,8 +282,14 @@ class EngineLink:
                 if flight := self.flights.get(request_id):
                     flight.accept(request_id)
             case Refused(request_id, message, param, code):
+                error = InputError(message, param=param, code=code)
                 if flight := self.flights.get(request_id):
-                    flight.refuse(request_id, InputError(message, param=param, code=code))
+                    flight.refuse(request_id, error)
+                elif job := self.jobs.get(request_id):
+                    job.fail(error)
+            case Progress(job_id) | Measured(job_id):
+                if job := self.jobs.get(job_id):
+                    job.push(event)
             case Snapshot(stats):
                 self.last_stats = stats
                 waiting = self._asking.popleft()

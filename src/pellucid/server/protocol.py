@@ -11,6 +11,8 @@ tokens of a whole step, so the cost is per step and not per sequence.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from pellucid.config import EngineConfig
@@ -37,6 +39,17 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
 
 class GetStats(msgspec.Struct, frozen=True, tag=True):
     """Answered by `Snapshot`, in the order of asking."""
+
+
+class Measure(msgspec.Struct, frozen=True, tag=True):
+    """Time the stages of this very engine. Answered by `Progress`, at last `Measured`; or by
+    `Refused`. `Abort` of its id ends it."""
+
+    job_id: str
+    settings: dict[str, Any]
+    """Of `explore.measure.Settings`."""
+    force: bool = False
+    """Even while answers are being made, which then wait."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -66,6 +79,24 @@ class Snapshot(msgspec.Struct, frozen=True, tag=True):
     stats: EngineStats
 
 
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """How far a measurement is."""
+
+    job_id: str
+    doing: str
+    done: float
+    total: float
+    note: str
+    """A line to read, if there is something new to say."""
+
+
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """The end of a measurement: its run file."""
+
+    job_id: str
+    run: dict[str, Any]
+
+
 class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The engine's last words."""
 
@@ -74,8 +105,8 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The configuration or the checkpoint is at fault, not the program."""
 
 
-Command = Start | Add | Abort | GetStats
-Event = Ready | Accepted | Refused | Outputs | Snapshot | Fatal
+Command = Start | Add | Abort | GetStats | Measure
+Event = Ready | Accepted | Refused | Outputs | Snapshot | Progress | Measured | Fatal
 
 LENGTH_BYTES = 4
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import uvicorn
 
@@ -29,7 +29,9 @@ from pellucid.server.app import build_app
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.served import MAX_BODY, Served
-from pellucid.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from pellucid.model.checkpoint import Checkpoint
 
 BACKLOG = 2048
 IDLE_CONNECTION_S = 75
@@ -116,24 +118,25 @@ async def _serve(
 
 
 async def _load(engine: EngineProcess, config: EngineConfig, options: ServeOptions) -> Served:
-    name, tokenizer = await _in_daemon(lambda: _open(config))
+    checkpoint = await _in_daemon(lambda: _open(config))
     info = await engine.link.start(config)
     return Served(
         link=engine.link,
         info=info,
-        tokenizer=tokenizer,
-        names=list(options.model_names) or [name],
+        tokenizer=checkpoint.tokenizer,
+        names=list(options.model_names) or [checkpoint.name],
+        spec=checkpoint.spec,
+        config=config,
         max_body=options.max_body,
     )
 
 
-def _open(config: EngineConfig) -> tuple[str, Tokenizer | None]:
-    """The model's name and tokenizer; fetches what is missing."""
+def _open(config: EngineConfig) -> Checkpoint:
+    """The model's name, shape and tokenizer; fetches what is missing."""
     # Imported here: it takes its time, and the port and the engine's process come first.
     from pellucid.model.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(config)
-    return checkpoint.name, checkpoint.tokenizer
+    return open_checkpoint(config)
 
 
 async def _in_daemon(work: Callable[[], T]) -> T:

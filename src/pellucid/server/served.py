@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
+from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.link import EngineLink
 from pellucid.text.tokenizer import Tokenizer
@@ -34,10 +36,15 @@ class Served:
     info: EngineInfo
     tokenizer: Tokenizer | None
     names: Sequence[str]
+    spec: ModelSpec
+    config: EngineConfig
+    """What the engine was asked to be; `info` is what it came to."""
     max_body: int = MAX_BODY
     """Bytes of a request's body at most."""
     keep_alive_s: float = KEEP_ALIVE_S
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
+    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Run files by id, measured by this server, oldest first."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @staticmethod

@@ -2,7 +2,8 @@
 
 `run` is the whole life: wait for `Start`, load, say `Ready`, then `serve_engine` until the other
 side hangs up. Between two steps commands are drained without waiting; an idle engine waits in
-`recv`, so it costs no CPU time at all.
+`recv`, so it costs no CPU time at all. A measurement has the engine to itself: what arrives
+meanwhile is held back until it ends, but for questions about the state and its own end.
 
 The parent's death must end this process even during a load or a long step, when nobody reads the
 socket. So standard input is a pipe that the parent never writes to: its end of file means that the
@@ -18,7 +19,9 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -31,7 +34,10 @@ from pellucid.server.protocol import (
     Event,
     Fatal,
     GetStats,
+    Measure,
+    Measured,
     Outputs,
+    Progress,
     Ready,
     Refused,
     Snapshot,
@@ -58,6 +64,12 @@ class EngineLike(Protocol):
     def stats(self) -> EngineStats: ...
 
 
+Report = Callable[[str, float, float, str], None]
+"""What is being done, how much of how much, and a line to read or nothing."""
+Measurer = Callable[[Any, dict[str, Any], Report], dict[str, Any]]
+"""Engine, settings and where to report → a run file; `InputError` if the settings are bad."""
+
+
 class Hangup(Exception):
     """The other side closed the connection."""
 
@@ -68,6 +80,11 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._unframer = Unframer()
+        self._held: list[Command] = []
+
+    def hold(self, commands: list[Command]) -> None:
+        """Have them received again, before any other but those held already."""
+        self._held += commands
 
     def send(self, event: Event) -> None:
         try:
@@ -77,7 +94,7 @@ class Channel:
 
     def receive(self, *, wait: bool) -> list[Command]:
         """All commands that are here; with `wait`, at least one."""
-        commands: list[Command] = []
+        commands, self._held = self._held, []
         while True:
             flags = 0 if wait and not commands else socket.MSG_DONTWAIT
             try:
@@ -91,10 +108,16 @@ class Channel:
             commands += [decode_command(body) for body in self._unframer.feed(data)]
 
 
-def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int) -> None:
+def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int, measure: Measurer) -> None:
     """Step while there is work, obey between steps; raises `Hangup` when nobody listens."""
     while True:
-        for command in channel.receive(wait=not engine.has_work):
+        commands = channel.receive(wait=not engine.has_work)
+        while commands:
+            command = commands.pop(0)
+            if isinstance(command, Measure):
+                channel.hold(commands)
+                take_measure(engine, channel, command, measure)
+                break
             obey(engine, channel, command, max_waiting)
         if engine.has_work:
             outputs = engine.step()
@@ -116,8 +139,55 @@ def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: in
             engine.abort(request_id)
         case GetStats():
             channel.send(Snapshot(engine.stats()))
-        case Start():
-            raise RuntimeError("the engine was started twice")
+        case Start() | Measure():
+            raise RuntimeError(f"{type(command).__name__} came out of turn")
+
+
+class Stopped(Exception):
+    """Nobody wants the measurement any more."""
+
+
+def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure: Measurer) -> None:
+    """Measure from first to last, and answer for it.
+
+    By force: the answers being made are finished first, and new requests wait.
+    """
+    job_id = command.job_id
+    held: list[Command] = []
+
+    def listen() -> None:
+        for other in channel.receive(wait=False):
+            if other == Abort(job_id):
+                raise Stopped
+            if isinstance(other, GetStats):
+                channel.send(Snapshot(engine.stats()))
+                continue
+            if isinstance(other, Abort):
+                engine.abort(other.request_id)
+            held.append(other)  # an abort too: what it aborts may be held
+
+    def report(doing: str, done: float, total: float, note: str) -> None:
+        listen()
+        channel.send(Progress(job_id, doing, done, total, note))
+
+    try:
+        if engine.has_work and not command.force:
+            raise InputError(
+                "the engine is busy, and a measurement would take its time from others: try again "
+                "when it is idle, or set force",
+                param="force",
+                code="busy",
+            )
+        while engine.has_work:
+            listen()
+            channel.send(Outputs(engine.step()))
+        channel.send(Measured(job_id, measure(engine, command.settings, report)))
+    except InputError as error:
+        channel.send(Refused(job_id, str(error), error.param, error.code))
+    except Stopped:
+        pass
+    finally:
+        channel.hold(held)
 
 
 def check_load(engine: EngineLike, request: Request, max_waiting: int) -> None:
@@ -131,7 +201,9 @@ def check_load(engine: EngineLike, request: Request, max_waiting: int) -> None:
         )
 
 
-def run(make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket) -> int:
+def run(
+    make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket, measure: Measurer
+) -> int:
     """Load, serve, and on failure say why; the process's exit code."""
     channel = Channel(sock)
     try:
@@ -140,7 +212,7 @@ def run(make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket) 
             raise RuntimeError(f"expected Start, not {type(first).__name__}")
         engine = make_engine(first.config)
         channel.send(Ready(engine.info))
-        serve_engine(engine, channel, first.config.max_waiting)
+        serve_engine(engine, channel, first.config.max_waiting, measure)
     except Hangup:
         return 0
     except Exception as error:
@@ -173,13 +245,24 @@ def die_with_parent(lifeline: int) -> None:
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
 
 
+def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dict[str, Any]:
+    """`Measurer` of a real engine."""
+    from pellucid.explore.measure import Settings, measure  # loads where it is asked for
+
+    try:
+        wanted = msgspec.convert(settings, Settings)
+    except msgspec.ValidationError as error:
+        raise InputError(f"measure: {error}") from error
+    return measure(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note))
+
+
 def main() -> int:
     die_with_parent(sys.stdin.fileno())
     sock = socket.socket(fileno=int(sys.argv[1]))
     # Imported here: torch takes a second or two, and the loop above is used without it.
     from pellucid.engine import Engine
 
-    return run(Engine, sock)
+    return run(Engine, sock, measure_engine)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""`pellucid calibrate`: fit the model to a run, and say how well it then predicts."""
+
+from __future__ import annotations
+
+import argparse
+
+from pellucid.cli.common import write_json
+from pellucid.explore import runfile
+from pellucid.explore.calibrate import START, Calibration, as_json, calibrate
+from pellucid.explore.hardware import environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--run", dest="run_file", metavar="FILE", required=True, help="of pellucid measure"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of which cells are set aside (default: 0)"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="the machine, for --hardware of other verbs; - is stdout"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    record = runfile.read(args.run_file)
+    found = calibrate(record, args.seed)
+    if args.json != "-":
+        print(table(found))
+    if args.json:
+        write_json({"environment": environment(), **as_json(found, record)}, args.json)
+    return 0
+
+
+def table(found: Calibration) -> str:
+    """The fitted numbers, then the errors on the cells that were set aside."""
+    hardware, report = found.hardware, found.report
+    stages, shares, steps = (
+        report[key] for key in ("stage_error", "share_error_points", "step_error")
+    )
+    lines = [
+        f"{hardware.name}: {hardware.flop_s / 1e12:.3g} TFLOP/s, {hardware.bytes_s / 1e9:.3g} GB/s",
+        *(f"  {name:20} {getattr(hardware, name):.3g}" for name in START),
+        f"on {report['num_held_out']} cells set aside (fitted to {report['num_fitted']}):",
+        f"  stage error     median {stages['median']:.1%}, p90 {stages['p90']:.1%}",
+        f"  step error      median {steps['median']:.1%}, most {steps['max']:.1%}",
+        f"  attention share median {shares['median']:.1f} points, most {shares['max']:.1f}",
+        f"  band            {hardware.fastest:.2f} to {hardware.slowest:.2f} × modelled",
+    ]
+    for row in report["crossover"]:
+        told, seen = row["modelled"], row["measured"]
+        ratio = f", ratio {row['ratio']:.2f}" if row["ratio"] else ""
+        lines.append(
+            f"  10 % in {row['phase']}, batch {row['batch']}: "
+            f"modelled {told['value'] or told['status']}, "
+            f"measured {seen['value'] or seen['status']}{ratio}"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,317 @@
+"""How far this machine stays below its peaks: the model's few numbers, fitted to a measurement.
+
+Problem: a data sheet says what a machine could do. What our kernels get out of it is known only
+after a measurement, and a model with a number for every stage and length would merely repeat that.
+
+Idea: a dozen numbers. Peaks are those that the machine reached in the run itself (one large
+product, one long read); the fit finds which part of each the stages reach (`Hardware.eta_*`), and
+what starting a kernel and a step costs. They are found by least squares on the logarithm of time,
+so that a factor of two counts the same for a short stage and a long one, over the medians of all
+stages that take at least a hundredth of their step.
+
+The search moves one number at a time by a factor and keeps what helps; when nothing does, the
+factor is drawn closer to 1. That suits a sum of maxima, which has corners and no useful slope, and
+no number can become negative. A pull towards the start, too weak to matter otherwise, keeps numbers
+still that no cell bears on.
+
+A fit is worth what it predicts. So a random third of the cells is set aside and never looked at;
+the errors that are reported, and the band that comes with every prediction, are those on that third
+(split conformal prediction). The band spans the middle nine tenths of measured / modelled.
+
+Sources: Hooke & Jeeves 1961, doi:10.1145/321062.321069 (the search); Vovk et al. 2005, Algorithmic
+Learning in a Random World (the band).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from typing import Any, Literal
+
+from pellucid.errors import InputError
+from pellucid.explore import crossover, runfile
+from pellucid.explore.roofline import (
+    MODELLED,
+    Budget,
+    Hardware,
+    budget,
+    priced,
+    stage_seconds,
+)
+from pellucid.explore.work import (
+    Choices,
+    Load,
+    Workload,
+    load_of,
+    num_head_weights,
+    num_layer_weights,
+)
+from pellucid.model.spec import ModelSpec
+from pellucid.stages import HOST_STAGES
+
+START = {
+    "eta_gemm": 0.8,
+    "gemm_rows": 4.0,
+    "eta_gemv": 0.8,
+    "eta_attention_flops": 0.5,
+    "attention_positions": 32.0,
+    "eta_attention_bytes": 0.5,
+    "eta_reduction": 1.0,
+    "eta_elementwise": 1.0,
+    "launch_s": 2e-6,
+    "node_s": 1e-6,
+    "host_s": 1e-4,
+    "host_row_s": 1e-5,
+}
+"""What is fitted, and where the search begins."""
+FIRST_FACTOR, LAST_FACTOR = 4.0, 1.01
+PULL = 1e-3
+"""Weight of a number's squared log distance from its start beside one stage's squared log error."""
+HELD_OUT = 1 / 3
+"""Of the cells, set aside."""
+FEWEST_CELLS = 6
+VISIBLE = 0.01
+"""A stage's part of its step from which on it is fitted and judged."""
+BAND = 0.9
+"""Of the residuals, within the band."""
+ELEMENT_SIZE = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One cell: what it makes a machine do, and how long that took."""
+
+    workload: Workload
+    load: Load
+    seconds: Mapping[str, float]
+    """Median by stage of `MODELLED`, the host's summed up in `host_gap`."""
+    wall_s: float
+
+    def visible(self) -> list[str]:
+        """The stages that count."""
+        return [stage for stage, s in self.seconds.items() if s >= VISIBLE * self.wall_s]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted machine, and how well it predicts cells it was not fitted to."""
+
+    hardware: Hardware
+    report: dict[str, Any]
+
+
+def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
+    """Fit a machine to two thirds of a run's cells and judge it by the rest.
+
+    seed: of which cells are set aside. `InputError` if there are too few.
+    """
+    points = points_of(run)
+    if len(points) < FEWEST_CELLS:
+        raise InputError(
+            f"the run has {len(points)} cells, and calibrating needs {FEWEST_CELLS}: measure more "
+            "lengths, or both phases"
+        )
+    held_out = random.Random(seed).sample(points, round(HELD_OUT * len(points)))
+    fitted = fit([p for p in points if p not in held_out], peaks_of(run))
+    ratios = [ratio for p in held_out for ratio in stage_ratios(p, fitted).values()]
+    fastest, slowest = band([1 / ratio for ratio in ratios])
+    hardware = replace(fitted, fastest=fastest, slowest=slowest)
+    report = {
+        "num_fitted": len(points) - len(held_out),
+        "num_held_out": len(held_out),
+        "seed": seed,
+        "held_out": [asdict(p.workload) for p in held_out],
+        **errors(held_out, hardware),
+        "crossover": crossover_ratios(run, hardware),
+    }
+    return Calibration(hardware, report)
+
+
+# What was measured
+
+
+def points_of(run: runfile.Record) -> list[Point]:
+    """The run's cells."""
+    spec, choices, device = runfile.spec_of(run), choices_of(run), device_of(run)
+    points = []
+    for cell in run["cells"]:
+        work = Workload(phase=cell["phase"], length=cell["length"], batch=cell["batch"])
+        points.append(point_of(cell, work, load_of(spec, work, choices, device)))
+    return points
+
+
+def point_of(cell: Mapping[str, Any], work: Workload, load: Load) -> Point:
+    medians = {stage: statistics.median(ns) / 1e9 for stage, ns in cell["stages_ns"].items()}
+    seconds = {stage: medians.get(stage, 0.0) for stage in MODELLED}
+    seconds["host_gap"] = sum(medians.get(stage, 0.0) for stage in HOST_STAGES)
+    return Point(work, load, seconds, statistics.median(cell["wall_ns"]) / 1e9)
+
+
+def choices_of(run: runfile.Record) -> Choices:
+    """The switches and sizes that were measured."""
+    spec, engine = runfile.spec_of(run), run["engine"]
+    names = {f.name for f in dataclasses.fields(Choices)}
+    switches: dict[str, Any] = {k: v for k, v in engine["switches"].items() if k in names}
+    switches["chunked_prefill"] = int(switches.get("chunked_prefill", -1))
+    head_bytes = run.get("head_bytes", 0)
+    num_weights = num_layer_weights(spec) + (0 if head_bytes else num_head_weights(spec))
+    return Choices(
+        **switches,
+        weight_bytes=(run["weight_bytes"] - head_bytes) / num_weights,
+        head_bytes=head_bytes / num_head_weights(spec),
+        kv_bytes=run["kv_bytes_per_token"] / spec.kv_bytes_per_token(1),
+        activation_bytes=ELEMENT_SIZE[engine["dtype"]],
+    )
+
+
+def device_of(run: runfile.Record) -> Literal["cuda", "cpu"]:
+    return "cuda" if run["engine"]["device"].startswith("cuda") else "cpu"
+
+
+def peaks_of(run: runfile.Record) -> Hardware:
+    """The machine with the peaks that it reached, and nothing fitted yet."""
+    where, device = run["environment"], device_of(run)
+    return Hardware(
+        name=where["gpu" if device == "cuda" else "cpu"],
+        kind="calibrated",
+        device=device,
+        flop_s=run["limits"]["matmul_flop_s"],
+        bytes_s=run["limits"]["read_bytes_s"],
+    )
+
+
+# The fit
+
+
+def fit(points: Sequence[Point], peaks: Hardware) -> Hardware:
+    """The machine whose modelled times are nearest to those of `points`."""
+    best = replace(peaks, **dict[str, Any](START))
+    least, factor = loss(points, best), FIRST_FACTOR
+    while factor > LAST_FACTOR:
+        before = least
+        for name in START:
+            for change in (factor, 1 / factor):
+                trial = replace(best, **dict[str, Any]({name: getattr(best, name) * change}))
+                if (found := loss(points, trial)) < least:
+                    best, least = trial, found
+                    break
+        if least == before:
+            factor = math.sqrt(factor)
+    return best
+
+
+def loss(points: Iterable[Point], hardware: Hardware) -> float:
+    """Sum of squared logarithms of modelled / measured, and the pull towards the start."""
+    pull = sum(math.log(getattr(hardware, name) / start) ** 2 for name, start in START.items())
+    return PULL * pull + sum(
+        math.log(ratio) ** 2 for point in points for ratio in stage_ratios(point, hardware).values()
+    )
+
+
+def stage_ratios(point: Point, hardware: Hardware) -> dict[str, float]:
+    """Modelled / measured time of each visible stage."""
+    stages = stage_seconds(point.load, hardware)
+    # A host that is hidden behind the device takes no time at all, which has no logarithm.
+    least = VISIBLE * VISIBLE * point.wall_s
+    return {s: max(stages[s], least) / point.seconds[s] for s in point.visible()}
+
+
+# How good it is
+
+
+def errors(points: Sequence[Point], hardware: Hardware) -> dict[str, Any]:
+    """Errors of stages and whole steps as parts of what was measured, of shares in points."""
+    stages = [abs(r - 1) for p in points for r in stage_ratios(p, hardware).values()]
+    budgets = [(p, priced(p.load, hardware)) for p in points]
+    shares = [100 * abs(b.share() - p.seconds["attention"] / p.wall_s) for p, b in budgets]
+    walls = [abs(b.seconds / p.wall_s - 1) for p, b in budgets]
+    return {
+        "stage_error": {"median": statistics.median(stages), "p90": quantile(stages, 0.9)},
+        "step_error": {"median": statistics.median(walls), "max": max(walls)},
+        "share_error_points": {"median": statistics.median(shares), "max": max(shares)},
+        "by_stage": by_stage(points, hardware),
+    }
+
+
+def by_stage(points: Sequence[Point], hardware: Hardware) -> dict[str, dict[str, float]]:
+    """Median of modelled / measured by phase and stage: which way the model errs, and where."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for point in points:
+        for stage, ratio in stage_ratios(point, hardware).items():
+            found.setdefault(point.workload.phase, {}).setdefault(stage, []).append(ratio)
+    return {
+        phase: {stage: statistics.median(ratios) for stage, ratios in stages.items()}
+        for phase, stages in found.items()
+    }
+
+
+def crossover_ratios(run: runfile.Record, hardware: Hardware) -> list[dict[str, Any]]:
+    """S10 modelled and measured for each phase and batch; all cells, fitted ones included."""
+    spec, choices = runfile.spec_of(run), choices_of(run)
+    limit, rows = spec.context_length, []
+    for phase, batch in sorted({(cell["phase"], cell["batch"]) for cell in run["cells"]}):
+        samples = crossover.samples_of(run, phase, batch)
+        if len(samples) < 2:
+            continue
+        budgets = budgets_of(spec, phase, batch, choices, hardware)
+        told = crossover.modelled(budgets, hardware, limit)["s10"]
+        seen = crossover.measured(samples, "recorded", limit)["s10"]
+        rows.append(
+            {
+                "phase": phase,
+                "batch": batch,
+                "modelled": told._asdict(),
+                "measured": seen._asdict(),
+                "ratio": ratio_of(told, seen),
+            }
+        )
+    return rows
+
+
+def ratio_of(told: crossover.Answer, seen: crossover.Answer) -> float | None:
+    """Modelled / measured length, where both were found."""
+    if told.status != "found" or seen.status != "found" or not told.value or not seen.value:
+        return None
+    return told.value / seen.value
+
+
+def budgets_of(
+    spec: ModelSpec, phase: Any, batch: int, choices: Choices, hardware: Hardware
+) -> Callable[[int], Budget]:
+    """From a length to its budget."""
+
+    @cache
+    def at(length: int) -> Budget:
+        work = Workload(phase=phase, length=length, batch=batch)
+        return budget(spec, work, choices, hardware)
+
+    return at
+
+
+def band(ratios: Sequence[float]) -> tuple[float, float]:
+    """Between which factors the middle `BAND` of measured / modelled lies; always around 1."""
+    margin = (1 - BAND) / 2
+    return min(1.0, quantile(ratios, margin)), max(1.0, quantile(ratios, 1 - margin))
+
+
+def quantile(values: Sequence[float], part: float) -> float:
+    """The value that so large a part of `values` does not exceed."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(part * len(ranked)) - 1)]
+
+
+def as_json(calibration: Calibration, run: runfile.Record) -> dict[str, Any]:
+    """The file that `find_hardware` reads."""
+    return {
+        "schema": 1,
+        "run": run["id"],
+        "model": run["model"]["name"],
+        "hardware": asdict(calibration.hardware),
+        "choices": asdict(choices_of(run)),
+        "report": calibration.report,
+    }

@@ -1,0 +1,298 @@
+"""From what length on attention stops being negligible: one number, with its doubt.
+
+    share(S) = t_attention(S) / t_step(S)
+    S_p      = the least S with share ≥ p for it and all longer ones, up to a limit
+
+p is 5 % (visible), 10 % (no longer negligible) and 50 % (dominant). There need be no such S:
+
+    found             it lies in the range that was looked at
+    already at 1      the share is p or more from the first token on
+    never up to N     a sliding window, say, holds the share below p
+    extrapolated      it lies outside the measured lengths; a line was drawn out to it
+
+Modelled, the share is a function, and bisection finds where it crosses p; the band is where it
+would cross if attention took as long as the model's error allows and the rest as little, and the
+other way round.
+
+Measured, the share is a cloud of samples at a few lengths. Their medians are made monotone (pool
+adjacent violators: noise is the only reason for a dip), joined by a monotone cubic over log₂ S, and
+crossed with p. How far to trust it comes from the blocks of the measurement: draw as many blocks as
+there are with replacement, find the crossing again, and of a thousand such take the middle 95 %.
+Beyond the lengths the odds share / (1 - share) are drawn out as a line: in decoding attention grows
+with S and the rest stays, in a prompt it grows with S² and the rest with S.
+
+Sources: Ayer et al. 1955 (pool adjacent violators); Fritsch & Butland 1984, doi:10.1137/0905021
+(the slopes of the cubic); Efron 1979 (bootstrap).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
+
+from pellucid.explore import runfile
+from pellucid.explore.roofline import Budget, Hardware
+from pellucid.explore.work import Choices
+from pellucid.features import FEATURES, Feature, by_key, excluded
+
+PARTS = {"s05": 0.05, "s10": 0.10, "s50": 0.50}
+"""Shares that are looked for, by their names in JSON."""
+NUM_RESAMPLES = 1000
+NUM_DRAWN_OUT = 3
+"""Lengths at the end of the range that a line is drawn through to get beyond it."""
+STEPS_PER_OCTAVE = 4
+"""How finely the modelled share is looked at for a dip behind the crossing."""
+
+Kind = Literal["measured", "recorded", "calibrated", "spec"]
+Curve = Callable[[float], float]
+
+
+class Answer(NamedTuple):
+    """A length in tokens, None if there is none, and the doubt about it."""
+
+    value: int | None
+    lo: int | None
+    hi: int | None
+    """None: beyond the limit, or not known."""
+    kind: Kind
+    status: str
+
+
+class Crossing(NamedTuple):
+    value: int | None
+    status: str
+
+
+def never(limit: int) -> Crossing:
+    return Crossing(None, f"never up to {limit}")
+
+
+FROM_THE_START = Crossing(1, "already at 1")
+
+
+# Modelled
+
+
+def modelled(budget: Callable[[int], Budget], hardware: Hardware, limit: int) -> dict[str, Answer]:
+    """The crossings of a modelled budget, by the names in `PARTS`; limit: tokens looked at."""
+    likely = share_curve(budget, 1.0, 1.0)
+    early = share_curve(budget, hardware.slowest, hardware.fastest)
+    late = share_curve(budget, hardware.fastest, hardware.slowest)
+    answers = {}
+    for name, part in PARTS.items():
+        found = crossing(likely, part, limit)
+        lo, hi = crossing(early, part, limit).value, crossing(late, part, limit).value
+        answers[name] = Answer(found.value, lo, hi, hardware.kind, found.status)
+    return answers
+
+
+def share_curve(
+    budget: Callable[[int], Budget], attention: float, rest: float
+) -> Callable[[int], float]:
+    """Attention's share if it took so many times what is modelled, and the rest so many times."""
+
+    def share(length: int) -> float:
+        found = budget(length)
+        mine = found.stages["attention"].seconds
+        return mine * attention / (mine * attention + (found.seconds - mine) * rest)
+
+    return share
+
+
+def crossing(share: Callable[[int], float], part: float, limit: int) -> Crossing:
+    """S_p of a function of integers.
+
+    From the limit down, the first length of a grid whose share is below; behind it, the crossing.
+    """
+    above = None
+    for length in reversed(grid(limit)):
+        if share(length) < part:
+            return never(limit) if above is None else bisected(share, part, length, above)
+        above = length
+    return FROM_THE_START
+
+
+def grid(limit: int) -> list[int]:
+    """1 to `limit`, some steps an octave."""
+    num_steps = int(STEPS_PER_OCTAVE * math.log2(limit))
+    steps = {round(2 ** (i / STEPS_PER_OCTAVE)) for i in range(num_steps + 1)}
+    return sorted(steps | {limit})
+
+
+def bisected(share: Callable[[int], float], part: float, below: int, above: int) -> Crossing:
+    """The crossing between a length whose share is below `part` and a longer one's that is not."""
+    while above - below > 1:
+        middle = (below + above) // 2
+        if share(middle) < part:
+            below = middle
+        else:
+            above = middle
+    return Crossing(above, "found")
+
+
+def is_on(choices: Choices, feature: Feature) -> bool:
+    """Whether the switch is on, as far as the model knows it at all."""
+    if feature.key == "weights":
+        return choices.weight_bytes < choices.activation_bytes
+    return str(getattr(choices, feature.key, feature.off)) != feature.off
+
+
+def without(choices: Choices, key: str) -> Choices:
+    """`choices` with one switch off, and those that do not work without it."""
+    if key == "weights":
+        return replace(choices, weight_bytes=choices.activation_bytes, head_bytes=0.0)
+    settings = {f.key: str(getattr(choices, f.key)) for f in FEATURES if hasattr(choices, f.key)}
+    settings[key] = by_key(key).off
+    for other in settings:
+        if excluded(other, settings):
+            settings[other] = by_key(other).off
+    chunk = int(settings.pop("chunked_prefill"))
+    return replace(choices, **dict[str, Any](settings), chunked_prefill=chunk)
+
+
+def effects(
+    budget_with: Callable[[Choices], Callable[[int], Budget]], choices: Choices, limit: int
+) -> dict[str, dict[str, Any]]:
+    """What each switch that is on does to S10: by switch, S10 without it and how much that moves.
+
+    budget_with: from choices to the budget of a length. `delta` is None where there is no S10.
+    """
+
+    def s10(these: Choices) -> Crossing:
+        return crossing(share_curve(budget_with(these), 1.0, 1.0), PARTS["s10"], limit)
+
+    here = s10(choices).value
+    found = {}
+    for feature in FEATURES:
+        if not is_on(choices, feature):
+            continue
+        there, status = s10(without(choices, feature.key))
+        delta = None if here is None or there is None else there - here
+        found[feature.key] = {"off": feature.off, "value": there, "status": status, "delta": delta}
+    return found
+
+
+# Measured
+
+
+def samples_of(run: runfile.Record, phase: str, batch: int) -> dict[int, list[float]]:
+    """Length → attention's share in each block, of a run's cells of one phase and batch."""
+    return {
+        cell["length"]: runfile.shares(cell, "attention")
+        for cell in run["cells"]
+        if (cell["phase"], cell["batch"]) == (phase, batch)
+    }
+
+
+def measured(
+    samples: Mapping[int, Sequence[float]], kind: Kind, limit: int, seed: int = 0
+) -> dict[str, Answer]:
+    """The crossings of measured shares, by the names in `PARTS`.
+
+    samples: length → share in each block, the same blocks at every length; at least two lengths.
+    """
+    lengths = sorted(samples)
+    blocks = list(zip(*(samples[length] for length in lengths), strict=True))
+    draw = random.Random(seed)
+    curves = [
+        medians(draw.choices(blocks, k=len(blocks)))
+        for _ in range(NUM_RESAMPLES if len(blocks) > 1 else 0)
+    ]
+    answers = {}
+    for name, part in PARTS.items():
+        found = crossing_of_points(lengths, medians(blocks), part, limit)
+        others = [crossing_of_points(lengths, curve, part, limit).value for curve in curves]
+        answers[name] = Answer(found.value, *interval(others), kind, found.status)
+    return answers
+
+
+def medians(blocks: Sequence[Sequence[float]]) -> list[float]:
+    """Monotone median shares, one per length. blocks: [blocks][lengths]."""
+    return isotonic([statistics.median(column) for column in zip(*blocks, strict=True)])
+
+
+def interval(values: Sequence[int | None]) -> tuple[int | None, int | None]:
+    """The middle 95 %; None counts as beyond all others."""
+    if not values:
+        return None, None
+    ranked = sorted(values, key=lambda value: math.inf if value is None else value)
+    margin = int(0.025 * len(ranked))
+    return ranked[margin], ranked[-1 - margin]
+
+
+def crossing_of_points(
+    lengths: Sequence[int], shares: Sequence[float], part: float, limit: int
+) -> Crossing:
+    """S_p of shares that rise with their lengths."""
+    if shares[0] >= part:
+        return FROM_THE_START if lengths[0] == 1 else drawn_out(lengths, shares, part, limit)
+    if shares[-1] < part:
+        return drawn_out(lengths, shares, part, limit)
+    logs = [math.log2(length) for length in lengths]
+    curve = monotone_cubic(logs, shares)
+    below = max(i for i, share in enumerate(shares) if share < part)
+    lo, hi = logs[below], logs[below + 1]
+    for _ in range(50):
+        middle = (lo + hi) / 2
+        lo, hi = (middle, hi) if curve(middle) < part else (lo, middle)
+    return Crossing(math.ceil(2**hi - 1e-6), "found")
+
+
+def drawn_out(lengths: Sequence[int], shares: Sequence[float], part: float, limit: int) -> Crossing:
+    """Where the line through the odds of the nearest lengths gets to those of `part`."""
+    beyond = shares[-1] < part
+    nearest = slice(-NUM_DRAWN_OUT, None) if beyond else slice(NUM_DRAWN_OUT)
+    odds = [share / max(1 - share, 1e-9) for share in shares[nearest]]
+    slope, start = statistics.linear_regression(lengths[nearest], odds)
+    if slope <= 0:
+        return never(limit) if beyond else Crossing(1, "extrapolated")
+    length = math.ceil((part / (1 - part) - start) / slope)
+    if length > limit:
+        return never(limit)
+    least, most = (lengths[-1], limit) if beyond else (1, lengths[0])
+    return Crossing(min(max(length, least), most), "extrapolated")
+
+
+def isotonic(values: Sequence[float]) -> list[float]:
+    """The nearest sequence (least squares) that never falls: pool adjacent violators."""
+    pools: list[tuple[float, int]] = []  # mean, how many
+    for value in values:
+        pool = (value, 1)
+        while pools and pools[-1][0] > pool[0]:
+            (a, m), (b, n) = pools.pop(), pool
+            pool = ((a * m + b * n) / (m + n), m + n)
+        pools.append(pool)
+    return [mean for mean, count in pools for _ in range(count)]
+
+
+def monotone_cubic(x: Sequence[float], y: Sequence[float]) -> Curve:
+    """A smooth curve through the points that rises and falls only where they do (PCHIP)."""
+    widths = [b - a for a, b in pairwise(x)]
+    rises = [(b - a) / width for (a, b), width in zip(pairwise(y), widths, strict=True)]
+    inner = [
+        mean_slope(*pair, *sizes)
+        for pair, sizes in zip(pairwise(rises), pairwise(widths), strict=True)
+    ]
+    slopes = [rises[0], *inner, rises[-1]]
+
+    def curve(at: float) -> float:
+        i = max(0, min(len(widths) - 1, sum(point <= at for point in x) - 1))
+        t, width = (at - x[i]) / widths[i], widths[i]
+        turn = t * t * (3 - 2 * t)
+        bend = t * (1 - t) * ((1 - t) * slopes[i] - t * slopes[i + 1])
+        return y[i] + turn * (y[i + 1] - y[i]) + width * bend
+
+    return curve
+
+
+def mean_slope(before: float, after: float, width: float, next_width: float) -> float:
+    """The slope at a point between two pieces: their weighted harmonic mean, 0 at a turn."""
+    if before * after <= 0:
+        return 0.0
+    a, b = width + 2 * next_width, 2 * width + next_width
+    return (a + b) / (a / before + b / after)

@@ -1,0 +1,515 @@
+"""Where the time of a step goes, by phase, length and batch: raw samples for a run file.
+
+Problem: a machine drifts while it is measured (clocks, heat, neighbours), and looking at the stages
+slows down what one looks at.
+
+Idea: a *cell* is one phase (decode or prefill) at one length and batch. A *block* visits all cells
+in random order, and runs each twice: one run is plain, the other has borders between the stages.
+The plain one gives the wall time, the other one the stages; what the stages leave of the plain wall
+time is `other`, so the two keep each other honest. Drift falls on all cells alike. To fall on both
+runs of a pair alike, they change places after every step, as in a crossover trial:
+
+    first run    plain  │ borders │ plain   │ borders │ ...
+    second run   borders│ plain   │ borders │ plain   │ ...
+
+and what counts as the plain run is the plain steps of both. A device that works behind the host's
+back would have to be waited for at each change, so there whole runs take turns. Short runs are
+repeated. Medians and their intervals are those of the blocks.
+
+A cell's run:
+
+    prefill   from adding the prompts until each has its first token, all chunks together
+    decode    a few steps around the length: prompts begin as if their keys and values were there
+              (`Engine.pretend`), the first token is not counted, and the steps after it are half
+              before the length and half behind
+
+Everything runs once beforehand, so that compiling and the recording of graphs are no part of it. A
+graph's borders are in its recording and belong to one clock: all timed runs share theirs. This
+clock reads the last replay of each of a graph's two recordings, hence at least two steps a run.
+The warm-up begins with the most tokens, computed in earnest: a block of the KV cache that nobody
+ever wrote is no memory yet on a CPU, and would be read at the speed of a cache.
+
+Trade-off: a pretended prefix makes a long context as cheap to measure as a short one, and the
+tokens that come out mean nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import torch
+
+from pellucid.engine import Engine
+from pellucid.errors import InputError
+from pellucid.explore import runfile
+from pellucid.explore.hardware import environment, read_bandwidth, synchronize, timed
+from pellucid.request import Request, SamplingParams, to_builtins
+from pellucid.runner.clock import TimingClock, make_clock
+from pellucid.runner.memory import naming
+from pellucid.stages import STAGES
+
+DECODE, PREFILL = "decode", "prefill"
+PHASES = (DECODE, PREFILL)
+GRID = tuple(64 * 2**octave for octave in range(7))
+"""Lengths that are measured unless others are given, as far as they fit."""
+
+RUN_NS = 400_000_000
+"""Runs have as many steps and repeats as fit into this time, within the bounds below."""
+FEWEST_STEPS, MOST_STEPS = 2, 64
+"""Of a decode run; of a prefill, the fewest with all its repeats."""
+MOST_REPEATS = 16
+SPARE = 4
+"""Tokens that a sequence may have besides those that count: the first, and some in flight."""
+PRODUCT = {"cpu": 2048, "cuda": 8192}
+"""Sides of the matrices whose product shows what the machine can compute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What to measure. Bad values raise `InputError`."""
+
+    lengths: tuple[int, ...] = ()
+    """Tokens of context; empty: those of `GRID` that fit."""
+    batches: tuple[int, ...] = (1,)
+    """Sequences in a step."""
+    phases: tuple[str, ...] = PHASES
+    blocks: int = 10
+    """Times that every cell is measured."""
+    max_seconds: float = 0.0
+    """Fewer blocks, but one at least, if they would take longer; 0: as long as it takes."""
+    temperature: float = 0.0
+    """Of the sampling; 0 takes the most likely token."""
+    seed: int = 0
+    """Of the prompts and of the order of runs."""
+
+    def __post_init__(self) -> None:
+        for name in ("lengths", "batches"):
+            if any(number < 1 for number in getattr(self, name)):
+                raise InputError(f"{name} must be numbers of 1 or more", param=name)
+        for phase in self.phases:
+            if phase not in PHASES:
+                known = " and ".join(PHASES)
+                raise InputError(f"phases can be {known}, not {phase!r}", param="phases")
+        for name in ("batches", "phases"):
+            if not getattr(self, name):
+                raise InputError(f"{name} is empty: give at least one", param=name)
+        if self.blocks < 1:
+            raise InputError(f"blocks must be at least 1, not {self.blocks}", param="blocks")
+        if not self.max_seconds >= 0:
+            raise InputError("max_seconds must be 0 (no limit) or more", param="max_seconds")
+        SamplingParams(temperature=self.temperature)  # refuses what is out of range
+
+
+class Cell(NamedTuple):
+    phase: str
+    length: int
+    batch: int
+
+    @property
+    def most_steps(self) -> int:
+        """Steps that a decode run may have and still stay near its length."""
+        return max(FEWEST_STEPS, min(MOST_STEPS, self.length // 4))
+
+    @property
+    def span(self) -> int:
+        """Tokens that each of its sequences may come to have."""
+        return self.length + self.most_steps // 2 + SPARE
+
+
+class Size(NamedTuple):
+    """How large a run of a cell is."""
+
+    num_steps: int
+    """Decoded, or as many as the prompts take."""
+    repeats: int = 1
+
+
+@dataclass(slots=True)
+class Side:
+    """Plain, or with borders: the time of its steps, in nanoseconds."""
+
+    clock: TimingClock | None = None
+    """None: plain."""
+    wall_ns: int = 0
+    stages_ns: Counter[str] = field(default_factory=Counter)
+
+    def per(self, count: int) -> Run:
+        """The same, shared out."""
+        stages = {stage: round(ns / count) for stage, ns in self.stages_ns.items()}
+        return Run(round(self.wall_ns / count), stages)
+
+
+class Run(NamedTuple):
+    """One run of a cell, in nanoseconds: of a step when decoding, of all steps in prefill."""
+
+    wall_ns: int
+    stages_ns: dict[str, int]
+    """By stage; empty if it was plain."""
+
+
+class Pair(NamedTuple):
+    """The two runs of a cell in a block."""
+
+    num_steps: int
+    plain: Run
+    timed: Run
+
+
+Block = dict[Cell, Pair]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a measurement has come."""
+
+    doing: str
+    """warm-up or measure"""
+    done: float
+    total: float
+    """Cells of the warm-up, predicted seconds of the measurement."""
+    note: str = ""
+    """A line to read, if there is something new to say."""
+
+
+Listener = Callable[[Progress], None]
+
+
+def measure(engine: Engine, settings: Settings, progress: Listener) -> runfile.Record:
+    """Measure every cell on an idle engine; returns the run file, sealed.
+
+    Ctrl-C (or `progress` raising `KeyboardInterrupt`) ends it early; blocks that are whole are
+    kept, and without any the interrupt goes on. `InputError` if a cell does not fit the engine.
+    """
+    begin = time.perf_counter()
+    settings = fit(engine, settings)
+    bench = Bench(engine, settings)
+    with expecting_no_more(engine):
+        bench.warm_up(progress)
+        limits = measure_limits(torch.device(engine.info.device), bench.dtype)
+        num_blocks = bench.affordable(time.perf_counter() - begin)
+        progress(Progress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks)))
+        blocks: list[Block] = []
+        interrupted = False
+        try:
+            for number in range(num_blocks):
+                blocks.append(bench.block(number, num_blocks, progress))
+        except KeyboardInterrupt:
+            if not blocks:
+                raise
+            interrupted = True
+    return report(engine, settings, limits, blocks, interrupted)
+
+
+# --- what to measure -----------------------------------------------------------------------------
+
+
+def fit(engine: Engine, settings: Settings) -> Settings:
+    """The settings with lengths; `InputError` if a cell is beyond what the engine can hold."""
+    most = max(settings.batches)
+    if most > engine.config.max_seqs:
+        raise InputError(
+            f"batch {most} is more than max_seqs {engine.config.max_seqs}: raise max_seqs",
+            param="batches",
+        )
+    if not settings.lengths:
+        room = min(longest(engine, most))
+        lengths = tuple(n for n in GRID if Cell(DECODE, n, most).span <= room)
+        settings = replace(settings, lengths=lengths or (max(1, room // 2),))
+    for cell in cells_of(settings):
+        context, cache = longest(engine, cell.batch)
+        if cell.span > context:
+            raise InputError(
+                f"length {cell.length} takes {cell.span} tokens of context, and the context "
+                f"length is {context}: leave it out or raise context_length",
+                param="lengths",
+            )
+        if cell.span > cache:
+            raise InputError(
+                f"length {cell.length} at batch {cell.batch} takes {cell.span} tokens a sequence, "
+                f"and the KV cache holds {cache}: leave it out or raise memory or num_blocks",
+                param="lengths",
+            )
+    return settings
+
+
+def longest(engine: Engine, batch: int) -> tuple[int, int]:
+    """Tokens that each of `batch` sequences may have: by the context length, by the KV cache."""
+    info = engine.info
+    return info.context_length, info.num_blocks // batch * info.block_size
+
+
+def cells_of(settings: Settings) -> list[Cell]:
+    """Every combination once, the most tokens first."""
+    cells = {
+        Cell(phase, length, batch)
+        for phase in settings.phases
+        for length in settings.lengths
+        for batch in settings.batches
+    }
+    return sorted(cells, key=lambda c: (c.length * c.batch, c.length, c.phase), reverse=True)
+
+
+def order_of(cells: Sequence[Cell], number: int, seed: int) -> list[tuple[Cell, bool]]:
+    """The cells as block `number` visits them, and whether they begin with borders."""
+    rng = random.Random(f"{seed} {number}")
+    return [(cell, rng.random() < 0.5) for cell in rng.sample(cells, len(cells))]
+
+
+# --- measuring it --------------------------------------------------------------------------------
+
+
+class Bench:
+    """An engine, the clock of its timed runs, and how large a run of each cell is."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.cells = cells_of(settings)
+        self.device = torch.device(engine.info.device)
+        self.dtype: torch.dtype = getattr(torch, engine.info.dtype)
+        self.clock = make_clock(self.device)
+        self.sizes: dict[Cell, Size] = {}
+        self.pair_s: dict[Cell, float] = {}
+        """Seconds that both runs of a cell take, as the warm-up predicts."""
+        self._whole_runs = self.device.type != "cpu"
+        """Sides change after a run, or else after every step."""
+
+    @property
+    def block_s(self) -> float:
+        return sum(self.pair_s.values())
+
+    def warm_up(self, progress: Listener) -> None:
+        """Compile, record and touch all that runs will need, and see how long they take."""
+        progress(Progress("warm-up", 0, len(self.cells), f"warming up {len(self.cells)} cells"))
+        if PREFILL not in self.settings.phases:
+            self.run(self.cells[0]._replace(phase=PREFILL), 0, 0, [Side()])
+        for number, cell in enumerate(self.cells, 1):
+            if cell.phase == DECODE:
+                self.run(cell, FEWEST_STEPS, 0, [Side(self.clock)])
+            begin, side = time.perf_counter(), Side()
+            num_steps = self.run(cell, FEWEST_STEPS, 0, [side])
+            self._plan(cell, num_steps, side.wall_ns / 1e9, time.perf_counter() - begin)
+            progress(Progress("warm-up", number, len(self.cells)))
+
+    def affordable(self, elapsed_s: float) -> int:
+        """How many blocks the time limit leaves room for, at least one."""
+        wanted, limit_s = self.settings.blocks, self.settings.max_seconds
+        if not limit_s:
+            return wanted
+        return max(1, min(wanted, int((limit_s - elapsed_s) / self.block_s)))
+
+    def estimate(self, num_blocks: int) -> str:
+        """What is about to be measured and how long that takes, in a line."""
+        wanted = self.settings.blocks
+        fewer = f" ({wanted} do not fit into the time)" if num_blocks < wanted else ""
+        return (
+            f"{num_blocks} blocks of {len(self.cells)} cells{fewer}: "
+            f"about {num_blocks * self.block_s:.0f} s"
+        )
+
+    def block(self, number: int, num_blocks: int, progress: Listener) -> Block:
+        """Every cell once with borders and once without."""
+        block: Block = {}
+        done, total = number * self.block_s, num_blocks * self.block_s
+        for cell, timed_first in order_of(self.cells, number, self.settings.seed):
+            block[cell] = self.pair(cell, number, timed_first)
+            done += self.pair_s[cell]
+            progress(Progress("measure", done, total))
+        return block
+
+    def pair(self, cell: Cell, number: int, timed_first: bool) -> Pair:
+        """The two runs of a cell, or all their repeats, changing places."""
+        plain, timed = Side(), Side(self.clock)
+        sides = [timed, plain] if timed_first else [plain, timed]
+        num_steps, repeats = self.sizes[cell]
+        for _ in range(repeats):
+            for turn in (sides, sides[::-1]):
+                num_steps = self.run(cell, num_steps, number, turn)
+        count = repeats * (num_steps if cell.phase == DECODE else 1)
+        return Pair(num_steps, plain.per(count), timed.per(count))
+
+    def run(self, cell: Cell, num_steps: int, number: int, sides: Sequence[Side]) -> int:
+        """One run of a cell, its time given to `sides` in turn; returns how many steps it had.
+
+        The same `number`, the same prompts. num_steps: decode steps, an even number.
+        """
+        requests = self._requests(cell, num_steps, number)
+        turns = cycle(sides)
+        try:
+            if cell.phase == PREFILL:
+                return self._prefill(requests, turns)
+            self._decode(requests, num_steps, turns)
+            return num_steps
+        finally:
+            self._clear(requests)
+
+    def _prefill(self, requests: Sequence[Request], turns: Iterator[Side]) -> int:
+        waiting = deque(requests)
+
+        def some_steps() -> None:
+            while waiting:
+                self.engine.add(waiting.popleft())
+            self.engine.step()
+            while self._whole_runs and self.engine.has_work:
+                self.engine.step()
+
+        before = self.engine.stats().num_steps
+        while waiting or self.engine.has_work:
+            self._time(some_steps, next(turns))
+        return self.engine.stats().num_steps - before
+
+    def _decode(self, requests: Sequence[Request], num_steps: int, turns: Iterator[Side]) -> None:
+        def some_steps() -> None:
+            num_tokens = len(requests) * (num_steps if self._whole_runs else 1)
+            while num_tokens > 0:
+                num_tokens -= len(self.engine.step())
+
+        for request in requests:
+            self.engine.add(request)
+            self.engine.pretend(request.id, len(request.prompt_token_ids))
+        while not self.engine.step():  # the first token does not count
+            pass
+        for _ in range(1 if self._whole_runs else num_steps):
+            self._time(some_steps, next(turns))
+
+    def _time(self, work: Callable[[], None], side: Side) -> None:
+        """Add to `side` what `work` takes, the device's part included."""
+        with self.engine.timed(side.clock) if side.clock else nullcontext():
+            synchronize(self.device)
+            if side.clock:
+                side.clock.restart()
+            begin = time.perf_counter_ns()
+            work()
+            synchronize(self.device)
+            side.wall_ns += time.perf_counter_ns() - begin
+            if side.clock:
+                side.clock.settle()
+                side.stages_ns.update(side.clock.ns)
+
+    def _requests(self, cell: Cell, num_steps: int, number: int) -> list[Request]:
+        """Random prompts: of the length, or shorter by half the steps that will be decoded."""
+        rng = random.Random(f"{self.settings.seed} {number} {cell}")
+        length, max_tokens = cell.length, 1
+        if cell.phase == DECODE:
+            length, max_tokens = max(1, length - num_steps // 2), num_steps + SPARE
+        params = SamplingParams(
+            temperature=self.settings.temperature,
+            seed=number,
+            max_tokens=max_tokens,
+            ignore_eos=True,
+        )
+        vocab = range(self.engine.info.vocab_size)
+        return [
+            Request(
+                id=f"measure-{index}", prompt_token_ids=rng.choices(vocab, k=length), params=params
+            )
+            for index in range(cell.batch)
+        ]
+
+    def _clear(self, requests: Sequence[Request]) -> None:
+        """Leave the engine as it was: the last come go first, so that blocks lie in order again."""
+        for request in reversed(requests):
+            self.engine.abort(request.id)
+        while self.engine.lane.busy:
+            self.engine.step()
+
+    def _plan(self, cell: Cell, num_steps: int, timed_s: float, run_s: float) -> None:
+        """Settle the size of a cell's runs by one that took `run_s`, `timed_s` of which counted."""
+        most_s = RUN_NS / 1e9
+        if cell.phase == DECODE:
+            step_s, setup_s = timed_s / num_steps, run_s - timed_s
+            # Even: both sides, and both recordings of a graph, get as many.
+            num_steps = max(FEWEST_STEPS, int(min(cell.most_steps, most_s / step_s)) // 2 * 2)
+            timed_s = num_steps * step_s
+            run_s = setup_s + timed_s
+        fewest = -(-FEWEST_STEPS // num_steps)
+        repeats = max(fewest, min(MOST_REPEATS, round(most_s / timed_s)))
+        self.sizes[cell] = Size(num_steps, repeats)
+        self.pair_s[cell] = 2 * repeats * run_s
+
+
+@contextmanager
+def expecting_no_more(engine: Engine) -> Iterator[None]:
+    """Inside, a static batch does not wait for requests beyond those that are there."""
+    engine.scheduler.expects_more = False
+    try:
+        yield
+    finally:
+        engine.scheduler.expects_more = True
+
+
+def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """What this machine reaches at nothing but reading memory, and at one large matrix product."""
+    size = PRODUCT[device.type]
+    with naming("what the limits are measured on", "set memory lower", "memory"):
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        timed(lambda: left @ right, device)
+        product_s = statistics.median(timed(lambda: left @ right, device) for _ in range(5))
+        return {
+            "read_bytes_s": read_bandwidth(device),
+            "matmul_flop_s": 2 * size**3 / product_s,
+        }
+
+
+# --- what to say about it ------------------------------------------------------------------------
+
+
+def report(
+    engine: Engine,
+    settings: Settings,
+    limits: Mapping[str, float],
+    blocks: Sequence[Block],
+    interrupted: bool,
+) -> runfile.Record:
+    """Everything measured, as a sealed run file."""
+    info = engine.info
+    cells = [record_of(cell, [block[cell] for block in blocks]) for cell in sorted(blocks[0])]
+    ratios = [runfile.instrument_ratio(cell) for cell in cells]
+    return runfile.seal(
+        {
+            "environment": environment(),
+            "model": {"name": info.model, "spec": asdict(engine.checkpoint.spec)},
+            "engine": to_builtins(info),
+            "config": asdict(engine.config),
+            "weight_bytes": info.weight_bytes,
+            "head_bytes": engine.runner.model.head.nbytes,
+            "kv_bytes_per_token": info.kv_bytes_per_token,
+            "limits": dict(limits),
+            "settings": asdict(settings),
+            "cells": cells,
+            "closure": runfile.closure(cells),
+            "instrument_ratio": statistics.median(ratios),
+            "worst_instrument_ratio": max(ratios),
+            "interrupted": interrupted,
+        }
+    )
+
+
+def record_of(cell: Cell, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """A cell of the run file: its samples, one for each block."""
+    known: tuple[str, ...] = STAGES
+    found = {stage for pair in pairs for stage in pair.timed.stages_ns} - {runfile.OTHER}
+    names = [stage for stage in known if stage in found] + sorted(found.difference(known))
+    stages = {name: [pair.timed.stages_ns.get(name, 0) for pair in pairs] for name in names}
+    walls = [pair.plain.wall_ns for pair in pairs]
+    claimed = [sum(times) for times in zip(*stages.values(), strict=True)]
+    stages[runfile.OTHER] = [wall - ns for wall, ns in zip(walls, claimed, strict=True)]
+    return runfile.with_median(
+        {
+            "phase": cell.phase,
+            "length": cell.length,
+            "batch": cell.batch,
+            "num_steps": pairs[0].num_steps,
+            "wall_ns": walls,
+            "timed_wall_ns": [pair.timed.wall_ns for pair in pairs],
+            "stages_ns": stages,
+        }
+    )

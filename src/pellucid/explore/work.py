@@ -1,0 +1,441 @@
+"""What a step makes any machine do: flops, bytes and launches, counted from shapes alone.
+
+Problem: arithmetic, traffic and kernels of a step follow from the model's shape, the lengths and
+the switches, and from nothing else. Counted once, they can be priced on any machine (`roofline.py`)
+and on hundreds of trial machines in a fit (`calibrate.py`).
+
+Idea: there are no phases here either. A step is rows of new tokens behind stored ones; decoding, a
+whole prompt, a chunk of one and the verification of drafts differ in how many of each:
+
+                            rows       new            stored before
+    decode                  batch      1 + drafts     length - 1
+    whole prompts           batch      length         prefix
+    a chunk of them         a few      up to chunk    prefix and earlier chunks
+    decode, no KV cache     batch      length         0
+
+n new tokens behind p stored ones see p·n + n(n+1)/2 positions, fewer under a sliding window. What a
+layer does to one token is the same everywhere, so a stage is a sum over kinds of layers: those with
+one window, and the last one, which computes only the tokens that are sampled from once every
+token's keys and values are stored.
+
+Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work) with how
+many there are of each, for layers and chunks are mostly alike. The result is a `Load`.
+
+Counted: matrices at their stored size, once a step; keys and values once per row and key head (the
+heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of
+softmax, norms and rotation, which is small beside their traffic, and what caches spare or tiles
+read twice, which the efficiencies of a machine absorb. Formulas are closed and numbers plain, so
+that the page computes the same in another language (frontend/src/model).
+
+Source: Pope et al. 2022, arXiv:2211.05102.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from pellucid.config import check_field, option
+from pellucid.errors import InputError
+from pellucid.model.spec import ModelSpec
+
+Phase = Literal["decode", "prefill"]
+
+RESIDUAL = 4
+"""Bytes of an element of the residual stream and of the logits: float32."""
+FEW_TOKENS = 8
+"""Up to so many tokens `gemv` takes norms and activation into the matrix products."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What is computed. Lengths in tokens; bad ones raise `InputError`."""
+
+    phase: Phase
+    length: int
+    """decode: stored tokens that the new one sees, itself included. prefill: new tokens."""
+    batch: int = 1
+    """Sequences side by side, all alike."""
+    prefix: int = 0
+    """prefill: tokens stored before (an earlier chunk, or found in the prefix cache)."""
+
+    def __post_init__(self) -> None:
+        if self.phase not in ("decode", "prefill"):
+            raise InputError(f"phase must be decode or prefill, not {self.phase!r}", param="phase")
+        for name, least in (("length", 1), ("batch", 1), ("prefix", 0)):
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name} must be at least {least}, not {getattr(self, name)}", param=name
+                )
+        if self.prefix and self.phase == "decode":
+            raise InputError(
+                "prefix is for prefill; a decode step's length says it", param="prefix"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The switches as they bear on cost. `auto` is what the engine does on that kind of device."""
+
+    kv_cache: str = option("on", "keep keys and values; off recomputes the prefix", ("on", "off"))
+    attention: str = option(
+        "flash",
+        "in tiles (flash, sdpa), or with the n×n scores in memory",
+        ("flash", "sdpa", "naive"),
+    )
+    chunked_prefill: int = option(
+        -1, "prompt tokens in one step at most; 0 all, -1: 512 on a CPU, 8192 on a GPU", minimum=-1
+    )
+    fused_kernels: str = option("on", "the small steps in one launch each", ("on", "off"))
+    gemv: str = option("auto", "norms inside the products of few rows", ("auto", "on", "off"))
+    graphs: str = option("auto", "replay decode steps as one graph", ("auto", "on", "off"))
+    overlap: str = option("auto", "the host's work behind the device's", ("auto", "on", "off"))
+    weight_bytes: float = option(2.0, "bytes per element of the layers' matrices", minimum=0.0)
+    head_bytes: float = option(0.0, "the same of the LM head; 0: as the layers'", minimum=0.0)
+    kv_bytes: float = option(2.0, "bytes per element of stored keys and values", minimum=0.0)
+    activation_bytes: float = option(2.0, "bytes per element of activations", minimum=0.0)
+    drafts: int = option(0, "tokens drafted for each step, all of them verified", minimum=0)
+    acceptance: float = option(0.0, "probability that a draft is accepted", minimum=0.0)
+
+    def __post_init__(self) -> None:
+        for spec in dataclasses.fields(self):
+            check_field(spec, getattr(self, spec.name))
+        if self.acceptance > 1:
+            raise InputError(
+                f"acceptance must be at most 1, not {self.acceptance:g}", param="acceptance"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one step that are alike."""
+
+    num: int
+    new: int
+    """Tokens computed in each."""
+    prefix: int
+    """Tokens stored before them."""
+    num_sampled: int
+    """Of the new ones, the last so many are sampled from."""
+
+
+class Work(NamedTuple):
+    """What one kernel, or several alike in kind, does on no particular machine."""
+
+    stage: str
+    kind: Literal["matrix", "attention", "reduction", "elementwise"]
+    flops: float = 0.0
+    bytes: float = 0.0
+    launches: float = 0.0
+    pad_flops: float = 0.0
+    """Flops that a matrix would take for one row more, attention for one position more a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """All that a workload makes a machine do."""
+
+    works: Mapping[Work, int]
+    """Each with how many there are of it: layers and chunks are mostly alike."""
+    num_steps: int
+    num_rows: int
+    """Rows of all steps."""
+    is_ready: bool
+    """Whether its kernels start at `Hardware.node_s`."""
+    overlaps: bool
+    """Whether the host works while the device does."""
+    tokens_per_row: float
+
+
+def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) -> Load:
+    """What `workload` comes to on such a device."""
+    choices = settled(choices, device)
+    steps = steps_of(workload, choices)
+    works: Counter[Work] = Counter()
+    for rows in steps:
+        for count, kind in step_work(spec, rows, choices):
+            for work in kind:
+                works[work] += count
+    decodes = workload.phase == "decode"
+    return Load(
+        works=works,
+        num_steps=len(steps),
+        num_rows=sum(map(num_rows, steps)),
+        is_ready=decodes
+        and choices.kv_cache == "on"
+        and (choices.graphs == "on" or device == "cpu"),
+        overlaps=choices.overlap == "on",
+        tokens_per_row=expected_tokens(choices) if decodes else 1.0,
+    )
+
+
+def settled(choices: Choices, device: str) -> Choices:
+    """`choices` with `auto` decided as the engine decides it on such a device."""
+    gpu = device == "cuda"
+    possible = {
+        "gemv": gpu,
+        "graphs": gpu and choices.attention == "flash",
+        "overlap": gpu and choices.kv_cache == "on",
+    }
+    changes: dict[str, Any] = {
+        key: "on" if can else "off"
+        for key, can in possible.items()
+        if getattr(choices, key) == "auto"
+    }
+    if choices.chunked_prefill < 0:
+        changes["chunked_prefill"] = 8192 if gpu else 512
+    return dataclasses.replace(choices, **changes)
+
+
+def expected_tokens(choices: Choices) -> float:
+    """Tokens a step yields on average: 1 + a + a² + … + a^k. Source: arXiv:2211.17192."""
+    return sum(choices.acceptance**i for i in range(choices.drafts + 1))
+
+
+# Rows
+
+
+def steps_of(workload: Workload, choices: Choices) -> list[list[Rows]]:
+    """The steps that the workload takes, each a list of its rows.
+
+    Without a KV cache a decode step computes the whole prefix again. Prompts stand one behind the
+    other and are cut every `chunked_prefill` tokens.
+    """
+    length, batch = workload.length, workload.batch
+    if workload.phase == "decode" and choices.kv_cache == "on":
+        new = 1 + choices.drafts
+        return [[Rows(batch, new, length - 1, new)]]
+    everything = batch * length
+    step = choices.chunked_prefill or everything
+    starts = range(0, everything, step)
+    return [cut(start, min(start + step, everything), workload) for start in starts]
+
+
+def cut(begin: int, end: int, workload: Workload) -> list[Rows]:
+    """Tokens begin .. end-1 of the prompts; the last one of each is sampled from."""
+    rows = []
+    while begin < end:
+        first = begin % workload.length
+        stop = min(workload.length, first + end - begin)
+        is_whole = stop == workload.length
+        rows.append(Rows(1, stop - first, workload.prefix + first, int(is_whole)))
+        begin += stop - first
+    return rows
+
+
+def sampled_part(rows: Iterable[Rows]) -> list[Rows]:
+    """What the last layer computes of the rows: the tokens that are sampled from."""
+    return [
+        Rows(r.num, r.num_sampled, r.prefix + r.new - r.num_sampled, r.num_sampled)
+        for r in rows
+        if r.num_sampled
+    ]
+
+
+def num_tokens(rows: Iterable[Rows]) -> int:
+    return sum(r.num * r.new for r in rows)
+
+
+def num_rows(rows: Iterable[Rows]) -> int:
+    return sum(r.num for r in rows)
+
+
+def positions_seen(new: int, prefix: int, window: int = 0) -> int:
+    """Query-key pairs of `new` tokens behind `prefix`: the causal triangle on its rectangle."""
+    pairs = new * prefix + new * (new + 1) // 2
+    if not window:
+        return pairs
+    num_cut = min(new, max(0, prefix + new - window))  # tokens that see less than all before them
+    longest = prefix + new - window
+    return pairs - (num_cut * longest - num_cut * (num_cut - 1) // 2)
+
+
+def positions_read(new: int, prefix: int, window: int = 0) -> int:
+    """Positions whose keys and values any of the tokens sees."""
+    return min(prefix + new, window + new - 1) if window else prefix + new
+
+
+# Work
+
+
+def step_work(spec: ModelSpec, rows: list[Rows], choices: Choices) -> list[tuple[int, list[Work]]]:
+    """The kernels of a step: of each kind of layer and of what is beside them, with its number."""
+    kept = sampled_part(rows)
+    last = spec.num_layers - 1
+    windows = Counter(spec.window(layer) for layer in range(last))
+    return [
+        (1, outer_work(spec, num_tokens(rows), num_tokens(kept), choices)),
+        *((n, layer_work(spec, rows, rows, window, choices)) for window, n in windows.items()),
+        (1, layer_work(spec, rows, kept, spec.window(last), choices)),
+    ]
+
+
+def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> list[Work]:
+    """What stands before and behind the layers."""
+    hidden, vocab = spec.hidden_size, spec.vocab_size
+    stored = choices.head_bytes or choices.weight_bytes
+    embed = Work("embed", "elementwise", bytes=tokens * hidden * (stored + RESIDUAL), launches=2)
+    if not sampled:
+        return [embed]
+    passes = 1 if choices.fused_kernels == "on" else 2
+    return [
+        embed,
+        *norm_work("norm", spec, sampled, choices),
+        matrix("lm_head", sampled, hidden, vocab, stored, choices.activation_bytes, RESIDUAL),
+        Work("sample", "reduction", bytes=passes * sampled * vocab * RESIDUAL, launches=4),
+    ]
+
+
+def layer_work(
+    spec: ModelSpec, rows: list[Rows], kept: list[Rows], window: int, choices: Choices
+) -> list[Work]:
+    """One layer that makes keys and values of all rows and goes on with those kept."""
+    tokens, going_on = num_tokens(rows), num_tokens(kept)
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    weight, a = choices.weight_bytes, choices.activation_bytes
+    works = [
+        *norm_work("norm", spec, tokens, choices),
+        matrix("qkv", tokens, hidden, q + 2 * kv, weight, a, a),
+        rotation_work(spec, tokens, choices),
+    ]
+    if not kept:
+        return works
+    posts = spec.sandwich_norms
+    return [
+        *works,
+        *(attention_work(spec, r, window, choices) for r in kept),
+        matrix("o_proj", going_on, q, hidden, weight, a, a),
+        *(norm_work("o_proj", spec, going_on, choices) if posts else []),
+        *norm_work("norm", spec, going_on, choices),
+        matrix("mlp", going_on, hidden, 2 * inner, weight, a, a),
+        *gate_work(going_on, inner, choices),
+        matrix("mlp", going_on, inner, hidden, weight, a, a),
+        *(norm_work("mlp", spec, going_on, choices) if posts else []),
+    ]
+
+
+def matrix(
+    stage: str,
+    tokens: int,
+    num_in: int,
+    num_out: int,
+    weight_bytes: float,
+    in_bytes: float,
+    out_bytes: float,
+) -> Work:
+    """[tokens, num_in] times a matrix that is read once, whatever the number of tokens.
+
+    *_bytes: of one element of the matrix, of what goes in and of what comes out.
+    """
+    weights = num_in * num_out
+    moved = weights * weight_bytes + tokens * (num_in * in_bytes + num_out * out_bytes)
+    return Work(stage, "matrix", 2 * tokens * weights, moved, launches=1, pad_flops=2 * weights)
+
+
+def inside_gemv(tokens: int, choices: Choices) -> bool:
+    """Whether the small steps around a product are done by the product's own kernel."""
+    return choices.gemv == "on" and choices.fused_kernels == "on" and tokens <= FEW_TOKENS
+
+
+def norm_work(stage: str, spec: ModelSpec, tokens: int, choices: Choices) -> list[Work]:
+    """Add a branch to the residual, and the norm of that; five operations where not fused."""
+    if inside_gemv(tokens, choices):
+        return []
+    a, size = choices.activation_bytes, tokens * spec.hidden_size
+    if choices.fused_kernels == "on":
+        return [Work(stage, "reduction", bytes=size * (2 * RESIDUAL + 2 * a), launches=1)]
+    return [Work(stage, "reduction", bytes=size * (7 * RESIDUAL + 2 * a), launches=5)]
+
+
+def rotation_work(spec: ModelSpec, tokens: int, choices: Choices) -> Work:
+    """Turn queries and keys, store keys and values.
+
+    Not fused, halves are multiplied, added and put together again: the rotated elements go through
+    memory nine times instead of twice; norms of heads are float32 on the way.
+    """
+    a = choices.activation_bytes
+    q, kv = (n * spec.head_dim * tokens for n in (spec.num_heads, spec.num_kv_heads))
+    ends = (q + 2 * kv) * a + 2 * kv * choices.kv_bytes + q * a
+    if choices.fused_kernels == "on":
+        return Work("kv_write", "elementwise", bytes=ends, launches=1)
+    norms = (q + kv) * (5 * RESIDUAL + 2 * a) if spec.qk_norm else 0.0
+    moved = ends + 7 * (q + kv) * a + norms
+    return Work("kv_write", "elementwise", bytes=moved, launches=16 + 6 * spec.qk_norm)
+
+
+def gate_work(tokens: int, inner: int, choices: Choices) -> list[Work]:
+    """act(gate) · up: three elements in and out for each of the product's input."""
+    if inside_gemv(tokens, choices):
+        return []
+    elements, launches = (3, 1) if choices.fused_kernels == "on" else (5, 2)
+    moved = elements * tokens * inner * choices.activation_bytes
+    return [Work("mlp", "elementwise", bytes=moved, launches=launches)]
+
+
+def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices) -> Work:
+    """Scores = q kᵀ and out = scores · v, with every position seen.
+
+    Tiles write nothing but their output, [new, heads, dim].
+    """
+    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    ends = 2 * r.new * q * choices.activation_bytes
+    if choices.attention == "naive":
+        return naive_attention(spec, r, choices, ends)
+    stored = 2 * kv * choices.kv_bytes * positions_read(r.new, r.prefix, window)
+    return Work(
+        "attention",
+        "attention",
+        flops=r.num * 4 * q * positions_seen(r.new, r.prefix, window),
+        bytes=r.num * (ends + stored),
+        launches=1 if choices.attention == "flash" else 2 * r.num,
+        pad_flops=r.num * 4 * q * r.new,
+    )
+
+
+def naive_attention(spec: ModelSpec, r: Rows, choices: Choices, ends: float) -> Work:
+    """The textbook's: the whole rectangle, masked afterwards, and every step through memory.
+
+    Scores are written and read six times (product, float, scale, mask, softmax, cast), the four in
+    the middle in float32; keys and values are copied once for each head that shares them.
+    """
+    a, context = choices.activation_bytes, r.prefix + r.new
+    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    scores = spec.num_heads * r.new * context
+    copies = 2 * context * (kv * choices.kv_bytes + 2 * q * a)
+    return Work(
+        "attention",
+        "attention",
+        flops=r.num * 4 * scores * spec.head_dim,
+        bytes=r.num * (ends + copies + scores * (8 * RESIDUAL + 4 * a)),
+        launches=r.num * 12,
+    )
+
+
+# Sizes
+
+
+def num_layer_weights(spec: ModelSpec) -> int:
+    """Elements of all layers' matrices."""
+    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    one = spec.hidden_size * (2 * q + 2 * kv + 3 * spec.intermediate_size)
+    return spec.num_layers * one
+
+
+def num_head_weights(spec: ModelSpec) -> int:
+    """Elements of the LM head, whether or not it is the embedding as well."""
+    return spec.vocab_size * spec.hidden_size
+
+
+def weight_bytes(spec: ModelSpec, choices: Choices) -> float:
+    """Bytes of matrices that one step reads."""
+    head = choices.head_bytes or choices.weight_bytes
+    return num_layer_weights(spec) * choices.weight_bytes + num_head_weights(spec) * head
+
+
+def kv_bytes_per_token(spec: ModelSpec, choices: Choices) -> float:
+    """Bytes that one token leaves behind in all layers."""
+    return 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim * choices.kv_bytes

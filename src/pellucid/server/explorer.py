@@ -1,0 +1,194 @@
+"""The Explorer's routes: what this server is, measuring it while it serves, and the runs so far.
+
+The page shows what these say and computes no figure of its own that they could give it: the answer
+("from what length on ...") comes from `explore.answer`, as it does on the command line. Measuring
+happens in the engine's process on the engine that serves (see `worker.take_measure`); the run file
+is streamed back when it is done and kept for as long as the server runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+
+from pellucid.errors import InputError
+from pellucid.explore import runfile
+from pellucid.explore.answer import answers_of
+from pellucid.features import FEATURES, Feature
+from pellucid.request import to_builtins
+from pellucid.server.errors import ApiError, as_api_error, to_json
+from pellucid.server.http import KEEP_ALIVE, EventStream, event, read_json, until_disconnect
+from pellucid.server.link import Job
+from pellucid.server.protocol import Measured, Progress
+from pellucid.server.schemas import parse
+from pellucid.server.served import Served
+
+MAX_RUNS = 32
+"""Runs that are kept; the oldest goes first."""
+LIVE_LENGTHS = (64, 256, 1024, 2048, 4096)
+LIVE_PHASES = ["decode"]
+SPARE = 16
+"""Tokens of context besides those that are decoded around a length."""
+LIVE_SECONDS = 40.0
+"""What *Measure now* measures unless told otherwise: an answer within a minute on two cores."""
+
+
+class MeasureBody(msgspec.Struct, kw_only=True):
+    lengths: list[int] | None = None
+    phases: list[str] | None = None
+    batches: list[int] | None = None
+    blocks: int | None = None
+    max_seconds: float = LIVE_SECONDS
+    force: bool = False
+
+
+class AnswersBody(msgspec.Struct, kw_only=True):
+    run: dict[str, Any]
+
+
+async def capabilities(request: HttpRequest) -> Response:
+    """Model, machine and switches, and what measuring takes unless told otherwise."""
+    served = Served.of(request)
+    info, spec = served.info, served.spec
+    return to_json(
+        {
+            "model": {
+                "name": served.names[0],
+                "spec": to_builtins(spec),
+                "weight_bytes": info.weight_bytes,
+                "kv_bytes_per_token": info.kv_bytes_per_token,
+                "context_length": info.context_length,
+            },
+            "engine": to_builtins(info),
+            "device": info.device_name,
+            "switches": [switch(feature, served) for feature in FEATURES],
+            "measure": {
+                "lengths": live_lengths(info.context_length),
+                "phases": LIVE_PHASES,
+                "batches": [1],
+                "blocks": 10,
+                "max_seconds": LIVE_SECONDS,
+            },
+        }
+    )
+
+
+def live_lengths(context_length: int) -> list[int]:
+    """As many of the usual ones as fit, with room for the tokens that are decoded."""
+    return [n for n in LIVE_LENGTHS if n + n // 8 + SPARE <= context_length] or [
+        context_length // 2
+    ]
+
+
+def switch(feature: Feature, served: Served) -> dict[str, Any]:
+    """A row of the switchboard, and how it stands here."""
+    current = served.info.switches.get(feature.key, feature.default)
+    asked = str(getattr(served.config, feature.key))
+    state, why = "reload", f"start the server with --{feature.key.replace('_', '-')}"
+    if feature.live:
+        state, why = "live", ""
+    elif asked == "auto" and current == feature.off:
+        state, why = "absent", "left to choose, the engine found nothing better on this machine"
+    row = feature._asdict() | {"current": current, "state": state, "why": why}
+    return {key: value for key, value in row.items() if key not in ("live", "conflicts")}
+
+
+async def measure(request: HttpRequest) -> Response:
+    """Time the engine's stages; a stream of events, the last of which is the run file."""
+    served = Served.of(request)
+    body = parse(await read_json(request, served.max_body), MeasureBody)
+    wanted = {
+        "lengths": body.lengths or live_lengths(served.info.context_length),
+        "phases": body.phases or LIVE_PHASES,
+        "batches": body.batches,
+        "blocks": body.blocks,
+        "max_seconds": body.max_seconds,
+    }
+    settings = {key: value for key, value in wanted.items() if value is not None}
+    job = served.link.measure(request.state.request_id, settings, force=body.force)
+    try:
+        # The status line waits for the first word, so that a refusal is a proper 4xx.
+        first = await until_disconnect(request.receive, job.take())
+    except BaseException:
+        job.close()
+        raise
+    return EventStream(job, _events(served, job, first))
+
+
+async def _events(
+    served: Served, job: Job, news: Progress | Measured
+) -> AsyncGenerator[bytes, None]:
+    """What happens, as server-sent events."""
+    try:
+        while isinstance(news, Progress):
+            yield event(progress(news))
+            while True:
+                try:
+                    news = await job.take(served.keep_alive_s)
+                    break
+                except TimeoutError:
+                    yield KEEP_ALIVE
+        keep(served, news.run)
+        yield event({"type": "run", **with_answers(news.run, "measured")})
+    except Exception as error:
+        yield event({"type": "error", **as_api_error(error).body})
+        if not isinstance(error, (ApiError, InputError)) and as_api_error(error).status == 500:
+            raise
+
+
+def progress(news: Progress) -> dict[str, Any]:
+    """As the page is told; the cost estimate is an event of its own."""
+    if news.doing == "measure" and news.note:
+        return {"type": "estimate", "seconds": news.total, "text": news.note}
+    text = news.note or news.doing
+    return {"type": "progress", "done": news.done, "total": news.total, "text": text}
+
+
+def keep(served: Served, run: runfile.Record) -> None:
+    served.runs[run["id"]] = run
+    while len(served.runs) > MAX_RUNS:
+        del served.runs[next(iter(served.runs))]
+
+
+async def answers(request: HttpRequest) -> Response:
+    """What a run file from elsewhere says."""
+    served = Served.of(request)
+    body = parse(await read_json(request, served.max_body), AnswersBody)
+    runfile.validate(body.run, "the run")
+    return to_json({"answers": answers_of(body.run, "recorded")})
+
+
+async def list_runs(request: HttpRequest) -> Response:
+    """The runs of this server's life, the latest first."""
+    rows = [
+        {
+            "id": run["id"],
+            "date": run["environment"]["date"],
+            "model": run["model"]["name"],
+            "device": run["environment"].get("gpu") or run["environment"]["cpu"],
+            "kind": "measured",
+        }
+        for run in reversed(Served.of(request).runs.values())
+    ]
+    return to_json({"runs": rows})
+
+
+async def show_run(request: HttpRequest) -> Response:
+    run_id = request.path_params["run_id"]
+    run = Served.of(request).runs.get(run_id)
+    if run is None:
+        raise ApiError(
+            404,
+            f"this server has no run {run_id}: it keeps the last {MAX_RUNS} that it measured; "
+            "import the run's file instead",
+            code="run_not_found",
+        )
+    return to_json(with_answers(run, "measured"))
+
+
+def with_answers(run: runfile.Record, kind: Any) -> dict[str, Any]:
+    return {"run": run, "answers": answers_of(run, kind)}

@@ -1,0 +1,165 @@
+"""The Explorer's routes: what the page is told, measuring on a live server, the page's files."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fake_engine import FakeEngine
+from fake_server import Running
+
+from pellucid.explore import runfile
+from pellucid.features import FEATURES
+from pellucid.server import page
+
+BROWSER = {"accept": "text/html,application/xhtml+xml"}
+SHORT = {"lengths": [64, 256, 1024], "blocks": 3}
+
+
+def events(response: httpx.Response) -> list[dict[str, Any]]:
+    lines = [line for line in response.iter_lines() if line.startswith("data: ")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines]
+
+
+def measure(server: Running, **body: Any) -> list[dict[str, Any]]:
+    with server.http().stream("POST", "/explorer/v1/measure", json=body) as response:
+        assert response.status_code == 200, response.read()
+        return events(response)
+
+
+def test_capabilities(server: Running) -> None:
+    told = server.http().get("/explorer/v1/capabilities").json()
+    assert told["model"]["name"] == "fake" and told["model"]["spec"]["num_layers"] == 1
+    switches = {row["key"]: row for row in told["switches"]}
+    assert set(switches) == {f.key for f in FEATURES}
+    for row in switches.values():
+        assert row["state"] in ("live", "reload", "modelled", "absent")
+        assert row["state"] == "live" or row["why"]
+        assert row["about"] and row["paper"] and row["choices"]
+    assert max(told["measure"]["lengths"]) < told["model"]["context_length"]
+
+
+def test_measuring_streams_progress_and_ends_in_a_run(server: Running) -> None:
+    *before, last = measure(server, **SHORT)
+    assert [e["type"] for e in before] == ["progress", "estimate"]
+    assert before[1]["seconds"] == 2.5
+    assert last["type"] == "run"
+    runfile.validate(last["run"], "streamed")
+    [answer] = last["answers"]
+    assert answer["s10"]["kind"] == "measured" and answer["s10"]["status"] == "found"
+    assert answer["s10"]["value"] == pytest.approx(256, rel=0.05)
+    assert "attention reaches 10 % of a step at" in answer["sentence"]
+    runs = server.http().get("/explorer/v1/runs").json()["runs"]
+    assert runs[0]["id"] == last["run"]["id"]
+    again = server.http().get(f"/explorer/v1/runs/{runs[0]['id']}").json()
+    assert again == {"run": last["run"], "answers": last["answers"]}
+
+
+def test_a_run_from_elsewhere_is_answered_as_recorded(server: Running) -> None:
+    run = measure(server, **SHORT)[-1]["run"]
+    http = server.http()
+    [answer] = http.post("/explorer/v1/answers", json={"run": run}).json()["answers"]
+    assert answer["s05"]["kind"] == "recorded"
+    run["cells"][0]["wall_ns"][0] += 1
+    refused = http.post("/explorer/v1/answers", json={"run": run})
+    assert refused.status_code == 400
+    assert "do not add up" in refused.json()["error"]["message"]
+
+
+def test_an_unknown_run_says_what_to_do(server: Running) -> None:
+    response = server.http().get("/explorer/v1/runs/none")
+    assert response.status_code == 404
+    assert "import the run's file" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"lengths": [10**6]}, "beyond the context"),
+        ({"lengths": "64"}, "lengths"),
+        ({"speed": 1}, "unknown field 'speed'"),
+    ],
+)
+def test_bad_settings_are_a_plain_400(server: Running, body: dict[str, Any], words: str) -> None:
+    response = server.http().post("/explorer/v1/measure", json=body)
+    assert response.status_code == 400
+    assert words in response.json()["error"]["message"]
+
+
+def chat(server: Running, done: list[str]) -> None:
+    answer = server.openai().completions.create(model="fake", prompt="SLOW", max_tokens=30)
+    done.append(answer.choices[0].text)
+
+
+def test_a_busy_engine_refuses_unless_forced_and_loses_nothing(start: Callable[..., Any]) -> None:
+    with start(FakeEngine(step_s=0.005)) as server:
+        done: list[str] = []
+        talking = threading.Thread(target=chat, args=(server, done))
+        talking.start()
+        while not server.http().get("/health").json()["num_running"]:
+            time.sleep(0.01)
+        with httpx.Client(base_url=server.url, timeout=20) as http:
+            refused = http.post("/explorer/v1/measure", json=SHORT)
+            assert refused.status_code == 409
+            assert "set force" in refused.json()["error"]["message"]
+            assert not done
+        assert measure(server, **SHORT, force=True)[-1]["type"] == "run"
+        talking.join(20)
+        assert len(done[0]) == 30
+
+
+def test_leaving_ends_the_measurement_and_what_came_meanwhile_is_answered(
+    start: Callable[..., Any],
+) -> None:
+    with start(FakeEngine()) as server:
+        body = {**SHORT, "max_seconds": 0.5}  # the fake goes on for five seconds
+        with httpx.Client(base_url=server.url, timeout=20) as http:
+            with http.stream("POST", "/explorer/v1/measure", json=body) as response:
+                lines = response.iter_lines()
+                next(lines)
+                done: list[str] = []
+                talking = threading.Thread(target=chat, args=(server, done))
+                talking.start()
+                time.sleep(0.1)
+                assert not done
+                assert http.get("/health").json()["status"] == "ok"
+            talking.join(3)
+        assert len(done[0]) == 30
+
+
+def test_without_a_build_the_page_says_what_to_run(
+    server: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(page, "DIST", tmp_path)
+    response = server.http().get("/", headers=BROWSER)
+    assert response.status_code == 503
+    assert "make page" in response.text
+    assert server.http().get("/assets/x.js").status_code == 404
+
+
+def test_the_page_and_its_files(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "index.html").write_text("<!doctype html><title>page</title>")
+    (tmp_path / "assets" / "a-1.js").write_text("1")
+    (tmp_path / "secret").write_text("no")
+    monkeypatch.setattr(page, "DIST", tmp_path)
+    with start(FakeEngine(), api_keys=["key"]) as server:
+        http = server.http()
+        shown = http.get("/", headers=BROWSER)
+        assert shown.status_code == 200 and "page" in shown.text
+        assert "default-src 'self'" in shown.headers["content-security-policy"]
+        assert shown.headers["cache-control"] == "no-cache"
+        script = http.get("/assets/a-1.js")
+        assert script.text == "1" and "immutable" in script.headers["cache-control"]
+        for path in ("/assets/..%2fsecret", "/assets/%2e%2e/secret", "/assets/none.js"):
+            assert http.get(path).status_code in (401, 404)
+        # The page is open, what it would show is not.
+        for path in ("/", "/explorer/v1/capabilities", "/explorer/v1/runs"):
+            assert http.get(path).status_code == 401

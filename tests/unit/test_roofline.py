@@ -1,0 +1,233 @@
+"""The roofline model: what a step needs and takes, against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pellucid.cli import main
+from pellucid.errors import InputError
+from pellucid.explore.peaks import PEAKS, find_hardware
+from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget
+from pellucid.explore.work import (
+    Choices,
+    Workload,
+    cut,
+    kv_bytes_per_token,
+    num_layer_weights,
+    num_tokens,
+    positions_read,
+    positions_seen,
+    weight_bytes,
+)
+from pellucid.model.spec import ModelSpec
+from pellucid.stages import STAGES
+
+LLAMA_8B = ModelSpec(
+    family="llama", vocab_size=128_256, hidden_size=4096, intermediate_size=14_336,
+    num_layers=32, num_heads=32, num_kv_heads=8, head_dim=128, context_length=131_072,
+    norm_eps=1e-5, rope_theta=5e5,
+)  # fmt: skip
+WINDOWED = replace(LLAMA_8B, sliding_window=4096)
+IDEAL = Hardware(name="ideal", flop_s=1e15, bytes_s=1e12)
+"""Nothing but peaks: no launches, no host."""
+PLAIN = Choices(overlap="off", gemv="off", chunked_prefill=0)
+
+
+def decode(length: int, spec: ModelSpec = LLAMA_8B, batch: int = 1, **choices: Any) -> Budget:
+    work = Workload(phase="decode", length=length, batch=batch)
+    return budget(spec, work, replace(PLAIN, **choices), IDEAL)
+
+
+def prefill(length: int, prefix: int = 0, batch: int = 1, **choices: Any) -> Budget:
+    work = Workload(phase="prefill", length=length, prefix=prefix, batch=batch)
+    return budget(LLAMA_8B, work, replace(PLAIN, **choices), IDEAL)
+
+
+def test_the_sizes_of_llama_8b() -> None:
+    assert num_layer_weights(LLAMA_8B) == 32 * (
+        2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
+    )
+    assert num_layer_weights(LLAMA_8B) == 6_979_321_856
+    assert kv_bytes_per_token(LLAMA_8B, Choices()) == 131_072
+    assert weight_bytes(LLAMA_8B, Choices()) == 2 * (6_979_321_856 + 128_256 * 4096)
+
+
+def test_stages_are_those_that_the_clock_knows() -> None:
+    assert set(MODELLED) <= set(STAGES)
+    assert tuple(decode(7).stages) == MODELLED
+
+
+def test_a_decode_step_by_hand() -> None:
+    stages = decode(1000).stages
+    assert stages["attention"].flops == 32 * 4 * 32 * 128 * 1000
+    assert stages["attention"].bytes == 131_072 * 1000 + 32 * 2 * 4096 * 2
+    assert stages["qkv"].flops == 32 * 2 * 4096 * (4096 + 2 * 1024)
+    assert stages["o_proj"].bytes == 32 * (4096 * 4096 * 2 + (4096 + 4096) * 2)
+    assert stages["lm_head"].bytes == 128_256 * 4096 * 2 + 4096 * 2 + 128_256 * 4
+    assert stages["mlp"].seconds == pytest.approx(stages["mlp"].bytes / 1e12)
+    assert {stages[s].bound for s in ("qkv", "attention", "mlp", "lm_head")} == {"bandwidth"}
+
+
+def test_heads_that_share_keys_divide_the_bytes_and_not_the_flops() -> None:
+    alone, shared = decode(4096, replace(LLAMA_8B, num_kv_heads=32)), decode(4096)
+    ends = 32 * 2 * 4096 * 2
+    read = [b.stages["attention"].bytes - ends for b in (alone, shared)]
+    assert read[0] == 4 * read[1]
+    assert alone.stages["attention"].flops == shared.stages["attention"].flops
+
+
+def test_a_causal_prompt_is_half_a_square() -> None:
+    """In 31 layers; the last one computes only the token that is sampled from."""
+    length = 50_000  # whose square is beyond 32 bits
+    per_pair = 4 * 4096
+    seen = 31 * (length * (length + 1) // 2) + length
+    assert prefill(length).stages["attention"].flops == per_pair * seen
+
+
+def test_a_chunk_sees_its_prefix() -> None:
+    per_pair = 4 * 4096
+    chunk, whole = prefill(1000, prefix=2000), prefill(3000)
+    pairs = 1000 * 2000 + 1000 * 1001 // 2
+    assert chunk.stages["attention"].flops == per_pair * (31 * pairs + 3000)
+    chunked = prefill(3000, chunked_prefill=1000)
+    assert chunked.stages["attention"].flops == whole.stages["attention"].flops
+    assert chunked.stages["mlp"].bytes > whole.stages["mlp"].bytes  # weights once a chunk
+
+
+def test_tiles_write_their_output_and_no_scores() -> None:
+    length, a = 8192, 2
+    tiled = prefill(length).stages["attention"].bytes
+    assert tiled == 31 * (2 * length * 4096 * a + length * 4096) + 2 * 4096 * a + length * 4096
+    scores = 31 * 32 * length * length
+    assert prefill(length, attention="naive").stages["attention"].bytes > scores * (8 * 4 + 4 * a)
+
+
+def test_the_head_is_computed_once_for_each_prompt() -> None:
+    head = 2 * 128_256 * 4096
+    assert prefill(5000, batch=3).stages["lm_head"].flops == 3 * head
+    assert prefill(5000, batch=3, chunked_prefill=512).stages["lm_head"].flops == 3 * head
+
+
+def test_without_a_kv_cache_a_step_is_a_whole_prompt() -> None:
+    recomputed, prompt = decode(2048, kv_cache="off"), prefill(2048)
+    assert recomputed.stages == prompt.stages
+    assert recomputed.seconds > 2 * decode(2048).seconds
+
+
+def test_drafts_are_verified_in_one_step() -> None:
+    one, five = decode(1000), decode(1000, drafts=4, acceptance=0.5)
+    assert five.tokens_per_row == pytest.approx((1 - 0.5**5) / (1 - 0.5))
+    assert five.stages["mlp"].flops == 5 * one.stages["mlp"].flops
+    assert five.seconds < 1.1 * one.seconds  # the weights are read once
+
+
+@pytest.mark.parametrize(("graphs", "per_launch"), [("on", 1e-6), ("off", 5e-6)])
+def test_launches_cost_what_a_graph_makes_of_them(graphs: str, per_launch: float) -> None:
+    machine = replace(IDEAL, launch_s=5e-6, node_s=1e-6)
+    work = Workload(phase="decode", length=1)
+    found = budget(LLAMA_8B, work, replace(PLAIN, graphs=graphs), machine).stages["norm"]
+    assert found.launches == 2 * 32 + 1
+    assert found.launch_s == pytest.approx(65 * per_launch)
+    assert found.bound == "launch"
+
+
+def test_fusing_saves_launches_and_traffic() -> None:
+    fused, plain = decode(64), decode(64, fused_kernels="off")
+    for stage in ("norm", "kv_write", "mlp"):
+        assert fused.stages[stage].launches < plain.stages[stage].launches
+        assert fused.stages[stage].bytes < plain.stages[stage].bytes
+    assert decode(64, gemv="on").stages["norm"].launches == 0
+
+
+def test_a_host_behind_the_device_costs_nothing() -> None:
+    work, machine = Workload(phase="decode", length=64), replace(IDEAL, host_s=1e-3)
+    serial, hidden = (
+        budget(LLAMA_8B, work, replace(PLAIN, overlap=o), machine) for o in ("off", "on")
+    )
+    assert hidden.stages["host_gap"].seconds == 0.0
+    assert serial.seconds - hidden.seconds == pytest.approx(1e-3)
+    assert serial.stages["host_gap"].bound == "host"
+
+
+def test_the_share_of_a_windowed_model_is_bounded() -> None:
+    assert decode(10**6, WINDOWED).share() == decode(4096, WINDOWED).share()
+    assert decode(4095, WINDOWED).share() < decode(4096, WINDOWED).share()
+
+
+@given(length=st.integers(1, 300_000), more=st.integers(1, 100_000), batch=st.integers(1, 64))
+def test_the_share_of_full_attention_rises_with_length(length: int, more: int, batch: int) -> None:
+    assert decode(length, batch=batch).share() < decode(length + more, batch=batch).share()
+    assert prefill(length).share() <= prefill(length + more).share() * (1 + 1e-12) + 0.01
+
+
+@given(new=st.integers(1, 40), prefix=st.integers(0, 60), window=st.integers(0, 50))
+def test_positions_are_counted_as_one_would_by_hand(new: int, prefix: int, window: int) -> None:
+    sees = [range(max(0, i + 1 - (window or i + 1)), i + 1) for i in range(prefix, prefix + new)]
+    assert positions_seen(new, prefix, window) == sum(map(len, sees))
+    assert positions_read(new, prefix, window) == len(set().union(*sees))
+
+
+@given(length=st.integers(1, 50), batch=st.integers(1, 5), chunk=st.integers(1, 60))
+def test_cutting_loses_no_token(length: int, batch: int, chunk: int) -> None:
+    work, end = Workload(phase="prefill", length=length, batch=batch), length * batch
+    steps = [cut(begin, min(begin + chunk, end), work) for begin in range(0, end, chunk)]
+    assert all(num_tokens(rows) <= chunk for rows in steps)
+    rows = [row for step in steps for row in step]
+    assert num_tokens(rows) == end
+    assert sum(row.num_sampled for row in rows) == batch
+    assert sum(positions_seen(r.new, r.prefix) for r in rows) == batch * positions_seen(length, 0)
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_every_machine_has_a_source_and_plausible_peaks(name: str) -> None:
+    peak, machine = PEAKS[name], find_hardware(name)
+    assert peak.source and machine.kind == "spec"
+    assert peak.flop_s_32 <= peak.flop_s_16 <= peak.flop_s_8
+    assert 1 < machine.flop_s / machine.bytes_s < 1000
+    assert find_hardware(name, 4.0).flop_s == peak.flop_s_32
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Workload(phase="decode", length=0), "length must be at least 1, not 0"),
+        (lambda: Workload(phase="train", length=1), "phase must be decode or prefill"),  # type: ignore[arg-type]
+        (lambda: Workload(phase="decode", length=9, prefix=1), "prefix is for prefill"),
+        (lambda: Choices(acceptance=1.5), "acceptance must be at most 1, not 1.5"),
+        (lambda: Choices(attention="fast"), "attention must be one of flash, sdpa, naive"),
+        (lambda: find_hardware("abacus"), "hardware 'abacus' is not known; known are h100"),
+    ],
+)
+def test_bad_input_is_refused_by_name(make: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_model_needs_no_weights(tiny_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["model", "--model", str(tiny_folder), "--hardware", "h100", "--lengths", "1,64"]
+    assert main(argv) == 0
+    assert "not validated here" in capsys.readouterr().out
+    assert main([*argv, "--json", "-", "--weight-bytes", "0.5625"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["kind"] == "spec"
+    assert record["kv_bytes_per_token"] > 0
+    assert [row["length"] for row in record["lengths"]] == [1, 64]
+    for row in record["lengths"]:
+        assert set(row["stages"]) == set(MODELLED)
+        assert sum(s["ms"] for s in row["stages"].values()) == pytest.approx(row["ms"])
+        assert row["lo"] <= row["ms"] <= row["hi"]
+
+
+def test_model_refuses_what_is_no_calibration(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = str(tiny_folder / "config.json")
+    assert main(["model", "--model", str(tiny_folder), "--hardware", wrong]) == 2
+    assert "no file of pellucid calibrate" in capsys.readouterr().err
