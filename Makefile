@@ -1,5 +1,6 @@
 # make serve   from a fresh clone to a server on 127.0.0.1:8000
 # make test    formatting, lint, types, import borders and tests
+# make page    the page of the server, from frontend/ (needs Node; serve and test do it too)
 # make clean   forget the environment and all that was built
 
 PYTHON ?= python3
@@ -7,14 +8,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: serve test check format clean env
+.PHONY: serve test check format clean env page
 .DEFAULT_GOAL := serve
 
-serve: env
+serve: env page
 	@$(BIN)/python -m pellucid serve $(ARGS)
 
 test: check
+	@bash scripts/front_end.sh test
 	@$(BIN)/python -m pytest $(ARGS)
+
+page:
+	@bash scripts/front_end.sh page
 
 check: env
 	@$(BIN)/ruff format --check .
@@ -33,4 +38,4 @@ $(READY): pyproject.toml constraints.txt scripts/make_env.sh
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) dist build src/pellucid/web frontend/node_modules frontend/test-results .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -53,7 +53,7 @@ def test_measuring_streams_progress_and_ends_in_a_run(server: Running) -> None:
     [answer] = last["answers"]
     assert answer["s10"]["kind"] == "measured" and answer["s10"]["status"] == "found"
     assert answer["s10"]["value"] == pytest.approx(256, rel=0.05)
-    assert "attention reaches 10 % of a step at" in answer["sentence"]
+    assert "attention reaches 10 % of a decode step at" in answer["sentence"]
     runs = server.http().get("/explorer/v1/runs").json()["runs"]
     assert runs[0]["id"] == last["run"]["id"]
     again = server.http().get(f"/explorer/v1/runs/{runs[0]['id']}").json()

@@ -12,7 +12,7 @@ from pellucid.cli.common import write_json
 from pellucid.cli.model import add_setting_flags, given, provenance, setting_from
 from pellucid.errors import InputError
 from pellucid.explore import runfile
-from pellucid.explore.answer import as_json, machine, sentence
+from pellucid.explore.answer import as_json, besides, machine, sentence
 from pellucid.explore.crossover import Kind, effects, measured, modelled, samples_of
 from pellucid.explore.hardware import environment
 from pellucid.explore.roofline import Budget
@@ -95,8 +95,9 @@ def head(model: str, machine: str, phase: str, batch: int, source: str) -> dict[
 
 
 def answer_text(record: dict[str, Any]) -> str:
-    """One sentence and how far to trust it, then what each switch does."""
-    lines = [f"{sentence(record['name'], record['machine'], record)} ({record['source']})"]
+    """The answer and how far to trust it, then what each switch does."""
+    answer = sentence(record["name"], record["machine"], record)
+    lines = [f"{answer} {besides(record)} ({record['source']})"]
     for key, there in record.get("switches", {}).items():
         s10 = there["status"] if there["value"] is None else f"{there['value']:,}"
         moved = "" if there["delta"] is None else f" ({there['delta']:+,})"

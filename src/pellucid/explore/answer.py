@@ -12,6 +12,8 @@ from typing import Any
 from pellucid.explore import runfile
 from pellucid.explore.crossover import PARTS, Answer, Kind, measured, samples_of
 
+WHOLE = {"decode": "a decode step", "prefill": "a prompt's time"}
+
 
 def answers_of(run: runfile.Record, kind: Kind, seed: int = 0) -> list[dict[str, Any]]:
     """The answer of each phase and batch that a run has at two lengths or more."""
@@ -39,15 +41,22 @@ def as_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
 
 
 def sentence(model: str, machine: str, row: Mapping[str, Any]) -> str:
-    """On X / Y, decode, batch 1: attention reaches 10 % of a step at ... tokens; ..."""
-    step = "a step" if row["phase"] == "decode" else "a prompt's time"
-    clauses = "; ".join(clause(PARTS[name], row[name], step) for name in ("s10", "s05", "s50"))
-    return f"On {model} / {machine}, {row['phase']}, batch {row['batch']}: attention {clauses}."
+    """The answer: from what length on attention is no longer negligible."""
+    what = f"10 % of {WHOLE[row['phase']]}"
+    many = "" if row["batch"] == 1 else f" at batch {row['batch']}"
+    return f"On {model} and {machine}, attention {clause(what, row['s10'])}{many}."
 
 
-def clause(part: float, answer: Mapping[str, Any], step: str) -> str:
-    """`reaches 10 % of a step at 13,189 tokens (6,000 to 30,000)`."""
-    what = f"{part:.0%}".replace("%", " %") + f" of {step}"
+def besides(row: Mapping[str, Any]) -> str:
+    """Where it becomes visible, and where it dominates."""
+    clauses = (
+        clause(f"{PARTS[name]:.0%}".replace("%", " %"), row[name]) for name in ("s05", "s50")
+    )
+    return f"It {'; it '.join(clauses)}."
+
+
+def clause(what: str, answer: Mapping[str, Any]) -> str:
+    """`reaches 10 % of a decode step at 13,189 tokens (6,000 to 30,000)`."""
     value, lo, hi = answer["value"], answer["lo"], answer["hi"]
     if value is None:
         return f"never reaches {what} {answer['status'].removeprefix('never ')} tokens"

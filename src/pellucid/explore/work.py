@@ -19,7 +19,8 @@ one window, and the last one, which computes only the tokens that are sampled fr
 token's keys and values are stored.
 
 Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work) with how
-many there are of each, for layers and chunks are mostly alike. The result is a `Load`.
+many there are of each, for layers and chunks are mostly alike. The result is a `Load`. Of the
+machine it has to know one thing, CPU or GPU: that decides what `auto` means (`settled`).
 
 Counted: matrices at their stored size, once a step; keys and values once per row and key head (the
 heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of

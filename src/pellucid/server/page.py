@@ -16,10 +16,10 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 DIST = Path(__file__).parents[1] / "web" / "dist"
 POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; "
+    "default-src 'self'; object-src 'none'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
-"""Nothing from anywhere else, no script but our own ; images also drawn here."""
+"""Nothing from anywhere else, no script in the page itself."""
 HEADERS: Mapping[str, str] = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",

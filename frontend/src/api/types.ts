@@ -1,0 +1,68 @@
+// What the server says, as it says it.
+
+import type { Answer } from "../data/answers";
+import type { Kind } from "../data/provenance";
+import type { Phase, RunFile } from "../data/runfile";
+
+export interface Switch {
+  readonly key: string;
+  readonly choices: readonly string[];
+  readonly default: string;
+  readonly off: string;
+  readonly current: string;
+  readonly state: "live" | "reload" | "modelled" | "absent";
+  readonly why: string;
+  readonly about: string;
+  readonly paper: string;
+  readonly exactness: string;
+}
+
+export interface MeasureSettings {
+  readonly lengths: readonly number[];
+  readonly phases: readonly Phase[];
+  readonly batches: readonly number[];
+  readonly blocks: number;
+  readonly max_seconds: number;
+}
+
+export interface Capabilities {
+  readonly model: {
+    readonly name: string;
+    readonly spec: Readonly<Record<string, unknown>>;
+    readonly weight_bytes: number;
+    readonly kv_bytes_per_token: number;
+    readonly context_length: number;
+  };
+  readonly engine: { readonly device: string; readonly dtype: string; readonly weights: string };
+  readonly device: string;
+  readonly switches: readonly Switch[];
+  readonly measure: MeasureSettings;
+}
+
+export interface RunEntry {
+  readonly id: string;
+  readonly date: string;
+  readonly model: string;
+  readonly device: string;
+  readonly kind: Kind;
+}
+
+export interface RunAnswer {
+  readonly run: RunFile;
+  readonly answers: readonly Answer[];
+}
+
+export type MeasureEvent =
+  | { readonly type: "estimate"; readonly seconds: number }
+  | { readonly type: "progress"; readonly done: number; readonly total: number; readonly text: string }
+  | ({ readonly type: "run" } & RunAnswer)
+  | { readonly type: "error"; readonly error: { readonly message: string } };
+
+export interface ChatChunk {
+  readonly choices: readonly {
+    readonly delta?: { readonly content?: string | null };
+    readonly finish_reason?: string | null;
+  }[];
+  readonly usage?: { readonly prompt_tokens: number; readonly completion_tokens: number } | null;
+  readonly error?: { readonly message: string };
+}

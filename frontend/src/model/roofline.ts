@@ -1,0 +1,187 @@
+// How long each stage of a step takes on some machine, from shapes alone:
+//
+//     seconds = max(flops / rate, bytes / bandwidth) + launches · cost of one
+//
+// The twin of src/pellucid/explore/roofline.py, which explains it.
+
+import type { Kind } from "../data/provenance";
+import type { Choices, Device, Load, ModelSpec, Stage, Work, Workload } from "./work";
+import { loadOf, sum } from "./work";
+
+export type ModelledStage = Stage | "host_gap";
+
+/** The stages that a budget has. */
+export const MODELLED: readonly ModelledStage[] = [
+  "host_gap",
+  "embed",
+  "norm",
+  "qkv",
+  "kv_write",
+  "attention",
+  "o_proj",
+  "mlp",
+  "lm_head",
+  "sample",
+];
+
+/** A machine: its peaks, how much of each is reached, and what starting work costs. As in JSON. */
+export interface Hardware {
+  readonly name: string;
+  readonly kind: Extract<Kind, "spec" | "calibrated">;
+  readonly device: Device;
+  /** Peak of matrix arithmetic in the activations' format, per second. */
+  readonly flop_s: number;
+  /** Peak of memory, bytes per second. */
+  readonly bytes_s: number;
+  /** Seconds that starting one kernel adds. */
+  readonly launch_s: number;
+  /** The same in a decode step of a graph, or of a CPU. */
+  readonly node_s: number;
+  /** Seconds of the host per step … */
+  readonly host_s: number;
+  /** … and further ones per row. */
+  readonly host_row_s: number;
+  readonly eta_gemm: number;
+  /** Rows by which a product costs more than it has. */
+  readonly gemm_rows: number;
+  readonly eta_gemv: number;
+  readonly eta_attention_flops: number;
+  /** Positions by which a token's attention costs more than it sees. */
+  readonly attention_positions: number;
+  readonly eta_attention_bytes: number;
+  readonly eta_reduction: number;
+  readonly eta_elementwise: number;
+  /** A stage may take this times what is computed … */
+  readonly fastest: number;
+  /** … up to this: the band. */
+  readonly slowest: number;
+}
+
+export type Bound = "compute" | "bandwidth" | "launch" | "host";
+
+/** What a stage needs and what that takes. Costs add up. */
+export interface Cost {
+  readonly flops: number;
+  readonly bytes: number;
+  readonly launches: number;
+  readonly seconds: number;
+  readonly parts: Readonly<Record<Bound, number>>;
+}
+
+/** Where the time of a decode step, or of a batch of prompts, goes. */
+export interface Budget {
+  readonly stages: Readonly<Record<ModelledStage, Cost>>;
+  /** Tokens that each row gains: 1, or more with accepted drafts. */
+  readonly tokensPerRow: number;
+}
+
+const NOTHING: Cost = {
+  flops: 0,
+  bytes: 0,
+  launches: 0,
+  seconds: 0,
+  parts: { compute: 0, bandwidth: 0, launch: 0, host: 0 },
+};
+
+/** Flops, bytes and seconds of every stage of `workload`. */
+export function budget(spec: ModelSpec, workload: Workload, choices: Choices, hardware: Hardware): Budget {
+  return priced(loadOf(spec, workload, choices, hardware.device), hardware);
+}
+
+/** What `load` takes on a machine. */
+export function priced(load: Load, hardware: Hardware): Budget {
+  const launchS = load.isReady ? hardware.node_s : hardware.launch_s;
+  const stages = Object.fromEntries(MODELLED.map((stage) => [stage, NOTHING])) as Record<ModelledStage, Cost>;
+  for (const { count, work } of load.works) {
+    stages[work.stage] = plus(stages[work.stage], costOf(work, hardware, launchS), count);
+  }
+  const gap = hostGap(load, hardware, totalSeconds(stages));
+  stages.host_gap = { ...NOTHING, seconds: gap, parts: { ...NOTHING.parts, host: gap } };
+  return { stages, tokensPerRow: load.tokensPerRow };
+}
+
+/** Seconds of all stages together. */
+export function secondsOf(found: Budget): number {
+  return totalSeconds(found.stages);
+}
+
+/** The part of the time that goes to `stage`, from 0 to 1. */
+export function shareOf(found: Budget, stage: ModelledStage = "attention"): number {
+  return found.stages[stage].seconds / secondsOf(found);
+}
+
+/** What most of a stage's time goes to. */
+export function boundOf({ parts }: Cost): Bound {
+  const bounds: readonly Bound[] = ["compute", "bandwidth", "launch", "host"];
+  return bounds.reduce((most, bound) => (parts[bound] > parts[most] ? bound : most));
+}
+
+function totalSeconds(stages: Readonly<Record<ModelledStage, Cost>>): number {
+  return sum(MODELLED.map((stage) => stages[stage].seconds));
+}
+
+/** Seconds that the device waits for the host. */
+function hostGap(load: Load, hardware: Hardware, deviceS: number): number {
+  const hostS = load.numSteps * hardware.host_s + load.numRows * hardware.host_row_s;
+  return load.overlaps ? Math.max(0, hostS - deviceS) : hostS;
+}
+
+/** `total` and `count` times `cost`. */
+function plus(total: Cost, cost: Cost, count: number): Cost {
+  return {
+    flops: total.flops + count * cost.flops,
+    bytes: total.bytes + count * cost.bytes,
+    launches: total.launches + count * cost.launches,
+    seconds: total.seconds + count * cost.seconds,
+    parts: {
+      compute: total.parts.compute + count * cost.parts.compute,
+      bandwidth: total.parts.bandwidth + count * cost.parts.bandwidth,
+      launch: total.parts.launch + count * cost.parts.launch,
+      host: total.parts.host + count * cost.parts.host,
+    },
+  };
+}
+
+/** What `work` takes; launchS: seconds for each launch. */
+function costOf(work: Work, hardware: Hardware, launchS: number): Cost {
+  const { compute, bandwidth } = roofSeconds(work, hardware);
+  const launch = work.launches * launchS;
+  return {
+    flops: work.flops,
+    bytes: work.bytes,
+    launches: work.launches,
+    seconds: Math.max(compute, bandwidth) + launch,
+    parts: { compute, bandwidth, launch, host: 0 },
+  };
+}
+
+/** What the arithmetic of `work` would take alone, and what its traffic would. */
+function roofSeconds(work: Work, hardware: Hardware): { compute: number; bandwidth: number } {
+  const reached = efficiencies(work.kind, hardware);
+  const flops = work.flops + reached.padding * work.padFlops;
+  return {
+    compute: flops / (hardware.flop_s * reached.flops),
+    bandwidth: work.bytes / (hardware.bytes_s * reached.bytes),
+  };
+}
+
+/** Parts of the peaks that work of this kind reaches, and how far it is padded. */
+function efficiencies(
+  kind: Work["kind"],
+  hardware: Hardware,
+): { flops: number; bytes: number; padding: number } {
+  switch (kind) {
+    case "matrix":
+      return { flops: hardware.eta_gemm, bytes: hardware.eta_gemv, padding: hardware.gemm_rows };
+    case "attention":
+      return {
+        flops: hardware.eta_attention_flops,
+        bytes: hardware.eta_attention_bytes,
+        padding: hardware.attention_positions,
+      };
+    case "reduction":
+      return { flops: 1, bytes: hardware.eta_reduction, padding: 0 };
+    case "elementwise":
+      return { flops: 1, bytes: hardware.eta_elementwise, padding: 0 };
+  }
+}

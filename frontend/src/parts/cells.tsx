@@ -1,0 +1,27 @@
+// Cells of the tables of figures. A cell takes a figure, not a number: there is no way to show one
+// without its origin.
+
+import type { JSX } from "preact";
+import { KIND_WORD, type Figure } from "../data/provenance";
+import type { Part } from "../data/stages";
+import { duration, percent } from "../data/words";
+import { Swatch } from "./Swatch";
+
+export function Name({ part, figure }: { part: Part; figure: Figure }): JSX.Element {
+  return (
+    <th scope="row" title={part.about}>
+      <Swatch color={part.color} kind={figure.kind} /> {part.label}
+    </th>
+  );
+}
+
+export const Time = ({ figure }: { figure: Figure }): JSX.Element => (
+  <td data-kind={figure.kind}>{duration(figure.value)}</td>
+);
+export const Share = ({ figure }: { figure: Figure }): JSX.Element => (
+  <td data-kind={figure.kind}>{percent(figure.value)}</td>
+);
+
+export const range = ({ interval }: Figure, text: (lo: number, hi: number) => string): string =>
+  text(interval.lo, interval.hi);
+export const source = ({ kind, n }: Figure): string => `${KIND_WORD[kind]}, n ${n}`;

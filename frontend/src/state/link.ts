@@ -1,0 +1,75 @@
+// What the page shows, as the part of its address after `#`: sorted, only what differs from the
+// default, with a version in front. Whatever cannot be understood falls back to its default.
+
+import type { Measure } from "../data/budget";
+import type { Phase } from "../data/runfile";
+import type { Detail } from "../data/stages";
+
+export const VIEWS = ["budget", "chat", "switches", "runs"] as const;
+export type View = (typeof VIEWS)[number];
+
+export interface Link {
+  readonly view: View;
+  readonly phase: Phase;
+  readonly batch: number;
+  readonly y: Measure;
+  readonly detail: Detail;
+  /** Tokens at the cursor. */
+  readonly length: number;
+  /** Ids of the runs that are shown; empty: the newest, and none. */
+  readonly a: string;
+  readonly b: string;
+}
+
+export const HOME: Link = {
+  view: "budget",
+  phase: "decode",
+  batch: 1,
+  y: "share",
+  detail: "groups",
+  length: 1024,
+  a: "",
+  b: "",
+};
+
+const VERSION = "1";
+
+type Reader<T> = (text: string) => T | undefined;
+
+const oneOf =
+  <T extends string>(...choices: readonly T[]): Reader<T> =>
+  (text) =>
+    choices.find((choice) => choice === text);
+
+const count: Reader<number> = (text) => (/^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined);
+const id: Reader<string> = (text) => (/^[0-9a-f]{0,64}$/.test(text) ? text : undefined);
+
+const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
+  view: oneOf(...VIEWS),
+  phase: oneOf("decode", "prefill"),
+  batch: count,
+  y: oneOf("share", "ms"),
+  detail: oneOf("groups", "stages"),
+  length: count,
+  a: id,
+  b: id,
+};
+
+const KEYS = (Object.keys(READERS) as (keyof Link)[]).sort();
+
+export function encode(link: Link): string {
+  const changed = KEYS.filter((key) => link[key] !== HOME[key]);
+  if (changed.length === 0) return "";
+  return `#v=${VERSION}${changed.map((key) => `&${key}=${encodeURIComponent(link[key])}`).join("")}`;
+}
+
+export function decode(hash: string): Link {
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  if (given.get("v") !== VERSION) return HOME; // older versions would be translated here
+  return KEYS.reduce((link, key) => read(link, key, given.get(key)), HOME);
+}
+
+function read<Key extends keyof Link>(link: Link, key: Key, text: string | null): Link {
+  const value = text === null ? undefined : READERS[key](text);
+  return value === undefined ? link : { ...link, [key]: value };
+}

@@ -1,0 +1,82 @@
+// The runs that the page holds, those that the server has, and which of them are shown.
+
+import { computed, signal } from "@preact/signals";
+import { answersFor, ApiError, getRun, getRuns, saying } from "../api/client";
+import type { RunEntry } from "../api/types";
+import { asRecorded, type Answer } from "../data/answers";
+import type { Loaded } from "../data/budget";
+import type { Kind } from "../data/provenance";
+import { checkRunFile, parseRunFile, type RunFile } from "../data/runfile";
+import { link } from "./navigation";
+
+export const loaded = signal<ReadonlyMap<string, Loaded>>(new Map());
+export const entries = signal<readonly RunEntry[]>([]);
+/** Why a run that the address names cannot be shown, by its id. */
+export const troubles = signal<ReadonlyMap<string, string>>(new Map());
+
+/** The run shown: the one the address names and no other, or the newest if it names none. */
+export const idA = computed(() => link.value.a || newest(entries.value));
+export const runA = computed(() => loaded.value.get(idA.value));
+export const runB = computed(() => (link.value.b ? loaded.value.get(link.value.b) : undefined));
+
+/** What this machine measured comes before what another one did, then the later comes first. */
+function newest(known: readonly RunEntry[]): string {
+  const rank = (entry: RunEntry): string => `${entry.kind === "measured" ? 1 : 0}${entry.date}`;
+  return (
+    known.reduce<RunEntry | null>((best, entry) => (best && rank(best) >= rank(entry) ? best : entry), null)
+      ?.id ?? ""
+  );
+}
+
+export function keep(run: RunFile, kind: Kind, answers: readonly Answer[]): void {
+  loaded.value = new Map(loaded.value).set(run.id, { run, kind, answers });
+  if (entries.value.some((entry) => entry.id === run.id)) return;
+  entries.value = [entryOf(run, kind), ...entries.value];
+}
+
+/** What was measured; a machine with a GPU can have been measured on its CPU. */
+export function deviceOf({ engine, environment }: RunFile): string {
+  return (engine.device.startsWith("cuda") && environment.gpu) || environment.cpu;
+}
+
+function entryOf(run: RunFile, kind: Kind): RunEntry {
+  return { id: run.id, date: run.environment.date, model: run.model.name, device: deviceOf(run), kind };
+}
+
+export async function listRuns(): Promise<void> {
+  const { runs } = await getRuns();
+  const ours = entries.value.filter((entry) => !runs.some(({ id }) => id === entry.id));
+  entries.value = [...ours, ...runs];
+}
+
+const underway = new Set<string>();
+
+/** Get a run that is not here yet. What the server lacks is said, not replaced by something else. */
+export async function load(id: string): Promise<void> {
+  if (!id || loaded.value.has(id) || troubles.value.has(id) || underway.has(id)) return;
+  underway.add(id);
+  try {
+    const { run, answers } = await getRun(id);
+    const kind = entries.value.find((entry) => entry.id === id)?.kind ?? "recorded";
+    keep(checkRunFile(run), kind, answers);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return; // asked again when there is a key
+    const lacking = error instanceof ApiError && error.status === 404;
+    const why = lacking ? "this server does not have it; import its file" : saying(error);
+    troubles.value = new Map(troubles.value).set(id, why);
+  } finally {
+    underway.delete(id);
+  }
+}
+
+/** A run file from somewhere else; throws a message for people if it cannot be read. */
+export async function importText(text: string): Promise<RunFile> {
+  const run = parseRunFile(text);
+  if (loaded.value.has(run.id)) return run; // the same content, and where it came from is known better
+  const answers = await answersFor(run);
+  keep(run, "recorded", answers.map(asRecorded));
+  const rest = new Map(troubles.value);
+  rest.delete(run.id);
+  troubles.value = rest;
+  return run;
+}

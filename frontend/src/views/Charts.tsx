@@ -1,0 +1,85 @@
+// One chart, or two with the same axes, over one cursor.
+
+import type { JSX } from "preact";
+import { BudgetChart } from "../chart/BudgetChart";
+import { frameOf, scalesOf } from "../chart/geometry";
+import { useWidth } from "../chart/useWidth";
+import type { Answer } from "../data/answers";
+import type { Budget, Loaded } from "../data/budget";
+import { KIND_WORDS } from "../data/provenance";
+import { day } from "../data/words";
+import { KindTag } from "../parts/KindTag";
+import { go, link } from "../state/navigation";
+import { deviceOf } from "../state/runs";
+import { PAINTS, theme } from "../state/theme";
+import { Cursor } from "./Cursor";
+import { spoken } from "./spoken";
+
+export interface Side {
+  readonly name: "A" | "B";
+  readonly loaded: Loaded;
+  readonly budget: Budget;
+  readonly answer: Answer | undefined;
+}
+
+export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
+  const [element, width] = useWidth<HTMLElement>();
+  const frame = frameOf(width);
+  const { y: measure, length } = link.value;
+  const scales = scalesOf(
+    sides.map((side) => side.budget),
+    measure,
+    frame,
+  );
+  return (
+    <div class={sides.length > 1 ? "charts two" : "charts"}>
+      {sides.map((side, index) => (
+        <figure key={side.name} ref={index === 0 ? element : null}>
+          <figcaption>
+            {sides.length > 1 && <Which side={side} />}
+            <KindTag kind={side.budget.kind} more={blocks(side.budget)} />
+          </figcaption>
+          <BudgetChart
+            budget={side.budget}
+            answer={side.answer}
+            measure={measure}
+            length={length}
+            frame={frame}
+            scales={scales}
+            paint={PAINTS[theme.value]}
+            summary={summary(side)}
+            onPick={(picked) => go({ length: picked })}
+          />
+          {index === 0 && <Cursor sides={sides} frame={frame} />}
+        </figure>
+      ))}
+    </div>
+  );
+}
+
+function Which({ side: { name, loaded } }: { side: Side }): JSX.Element {
+  const { model, environment } = loaded.run;
+  return (
+    <div>
+      <strong>{name}</strong> {`${model.name} · ${deviceOf(loaded.run)} · ${day(environment.date)}`}
+    </div>
+  );
+}
+
+function blocks({ columns }: Budget): string {
+  const [column] = columns;
+  if (!column) return "";
+  const { n, interval } = column.wall;
+  return `median of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
+}
+
+/** What the picture shows, in one sentence; the table holds the rest. */
+function summary({ budget, answer }: Side): string {
+  const { columns } = budget;
+  const first = columns[0];
+  const last = columns.at(-1);
+  if (!first || !last) return "No lengths.";
+  const what = budget.phase === "decode" ? "a decode step" : "a prefill";
+  const ends = [first, last].map((column) => spoken(column, budget)).join("; ");
+  return `Where the time of ${what} goes, ${KIND_WORDS[budget.kind]}. ${ends}. ${answer?.sentence ?? ""}`;
+}

@@ -1,0 +1,99 @@
+// What is shown, as a file.
+
+import type { JSX } from "preact";
+import { useState } from "preact/hooks";
+import { saying } from "../api/client";
+import { KIND_WORDS } from "../data/provenance";
+import { short } from "../data/words";
+import { pngOf } from "../export/canvas";
+import { download } from "../export/download";
+import { pictureOf, svgText, type Plate } from "../export/picture";
+import { singleFile } from "../export/single";
+import { tidy } from "../export/tidy";
+import { encode } from "../state/link";
+import { link } from "../state/navigation";
+import { deviceOf } from "../state/runs";
+import { PAINTS, theme } from "../state/theme";
+import type { Side } from "./Charts";
+
+const PNG_SCALE = 2;
+
+type Save = (sides: readonly Side[]) => Promise<void> | void;
+
+const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
+  {
+    name: "PNG",
+    save: async (sides) =>
+      download(await pngOf(picture(sides), PNG_SCALE), nameOf(sides, "png"), "image/png"),
+  },
+  { name: "SVG", save: (sides) => download(svgText(picture(sides)), nameOf(sides, "svg"), "image/svg+xml") },
+  {
+    name: "CSV",
+    save: (sides) => download(tidy(sides.map(({ loaded }) => loaded)), nameOf(sides, "csv"), "text/csv"),
+  },
+  { name: "HTML", save: async (sides) => download(await html(sides), nameOf(sides, "html"), "text/html") },
+];
+
+export function SaveAs({ sides }: { sides: readonly Side[] }): JSX.Element {
+  const [trouble, setTrouble] = useState("");
+  const run = (save: () => Promise<void> | void): void => {
+    setTrouble("");
+    Promise.resolve()
+      .then(save)
+      .catch((error: unknown) => setTrouble(saying(error)));
+  };
+  return (
+    <div class="save" role="group" aria-label="Save what is shown">
+      <span class="note">Save as</span>
+      {WAYS.map(({ name, save }) => (
+        <button key={name} type="button" class="quiet" onClick={() => run(() => save(sides))}>
+          {name}
+        </button>
+      ))}
+      {sides.map((side) => (
+        <button key={side.name} type="button" class="quiet" onClick={() => run(() => runFile(side))}>
+          {sides.length > 1 ? `Run file ${side.name}` : "Run file"}
+        </button>
+      ))}
+      {trouble && <span role="alert">{trouble}</span>}
+    </div>
+  );
+}
+
+const runFile = (side: Side): void =>
+  download(`${JSON.stringify(side.loaded.run)}\n`, nameOf([side], "json"), "application/json");
+
+const sentence = (sides: readonly Side[]): string =>
+  sides[0]?.answer?.sentence ?? "Where the time of a step goes";
+
+/** The page as it is now, with the runs' ids in its address: the file has no "newest". */
+function html(sides: readonly Side[]): Promise<string> {
+  const [a, b] = sides.map(({ loaded }) => loaded.run.id);
+  return singleFile(
+    sentence(sides),
+    sides.map(({ loaded }) => loaded),
+    encode({ ...link.value, view: "budget", a: a ?? "", b: b ?? "" }),
+  );
+}
+
+function picture(sides: readonly Side[]): SVGSVGElement {
+  const charts = [...document.querySelectorAll<SVGSVGElement>("svg.chart")];
+  const plates = sides.flatMap(({ name, budget }, index): Plate[] => {
+    const chart = charts[index];
+    const what = `${sides.length > 1 ? `${name}: ` : ""}${budget.phase}, batch ${budget.batch}, ${KIND_WORDS[budget.kind]}`;
+    return chart ? [{ caption: what, chart }] : [];
+  });
+  return pictureOf(sentence(sides), plates, sides.map(origin), PAINTS[theme.value]);
+}
+
+function origin({ name, loaded: { run, kind } }: Side): string {
+  const { date, commit } = run.environment;
+  return `${name}: ${KIND_WORDS[kind]} · ${run.model.name} · ${deviceOf(run)} · ${date} · commit ${commit} · run ${short(run.id)}`;
+}
+
+function nameOf(sides: readonly Side[], ending: string): string {
+  const runs = sides.map(
+    ({ loaded: { run } }) => `${run.model.name.replace(/[^\w.-]+/g, "-")}-${short(run.id)}`,
+  );
+  return `pellucid-${runs.join("-")}.${ending}`;
+}

@@ -1,0 +1,64 @@
+// Everything the picture shows, as a table.
+
+import type { JSX } from "preact";
+import { KIND_WORDS } from "../data/provenance";
+import { duration, percent, tokens } from "../data/words";
+import type { Side } from "./Charts";
+
+export function WholeTable({ sides }: { sides: readonly Side[] }): JSX.Element {
+  return (
+    <details class="whole">
+      <summary>All lengths as a table</summary>
+      {sides.map((side) => (
+        <div
+          key={side.name}
+          class="scroll"
+          tabIndex={0}
+          role="region"
+          aria-label={`Run ${side.name}, all lengths`}
+        >
+          <Lengths side={side} />
+        </div>
+      ))}
+    </details>
+  );
+}
+
+function Lengths({ side: { name, budget } }: { side: Side }): JSX.Element {
+  return (
+    <table>
+      <caption>{`Run ${name}, ${budget.phase}, batch ${budget.batch}: time and share of each part, ${KIND_WORDS[budget.kind]}`}</caption>
+      <thead>
+        <tr>
+          <th scope="col">tokens</th>
+          {budget.parts.map(({ key, label }) => (
+            <th key={key} scope="col">
+              {label}
+            </th>
+          ))}
+          <th scope="col">wall time</th>
+        </tr>
+      </thead>
+      <tbody>
+        {budget.columns.map((column) => (
+          <tr key={column.length}>
+            <th scope="row">{tokens(column.length)}</th>
+            {budget.parts.map(({ key }) => {
+              const amount = column.amounts.get(key);
+              return (
+                <td key={key}>
+                  {amount && (
+                    <>
+                      {duration(amount.ms.value)} <span class="note">{percent(amount.share.value)}</span>
+                    </>
+                  )}
+                </td>
+              );
+            })}
+            <td>{duration(column.wall.value)}</td>
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}

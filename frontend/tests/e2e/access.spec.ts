@@ -1,0 +1,80 @@
+// axe-core on every view, in both themes and at two widths, and what axe cannot see.
+
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import type { AxeResults, RunOptions } from "axe-core";
+import type { Page } from "@playwright/test";
+import { VIEWS } from "../../src/state/link";
+import { THERE } from "../sample";
+import { expect, test } from "./page";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const RULES: RunOptions = {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+};
+
+interface WithAxe {
+  readonly axe: { run(options: RunOptions): Promise<AxeResults> };
+}
+
+/** Injected by the debugger, which the page's policy does not bind. */
+async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(AXE);
+  const results = await page.evaluate((rules) => (window as unknown as WithAxe).axe.run(rules), RULES);
+  return results.violations.flatMap(({ id, nodes }) =>
+    nodes.map(({ html }) => `${id}: ${html.slice(0, 120)}`),
+  );
+}
+
+const PAGES = [
+  ...VIEWS.map((view) => `#v=1&view=${view}`),
+  `#v=1&b=${THERE.id}&detail=stages`,
+  "#v=1&phase=prefill&y=ms",
+];
+
+for (const colorScheme of ["light", "dark"] as const) {
+  for (const width of [1280, 400]) {
+    test.describe(`${colorScheme}, ${width} px`, () => {
+      test.use({ colorScheme, viewport: { width, height: 900 } });
+      for (const hash of PAGES) {
+        test(hash.slice(0, 40), async ({ open }) => {
+          const page = await open(hash);
+          await expect(page.getByRole("heading", { level: 1 })).toContainText("10 %");
+          for (const summary of await page.locator("summary").all()) await summary.click();
+          expect(await violations(page)).toEqual([]);
+          const overflow = await page.evaluate(
+            () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+          );
+          expect(overflow, "nothing wider than the page").toBeLessThanOrEqual(0);
+        });
+      }
+    });
+  }
+}
+
+test("the theme can be chosen, and is kept", async ({ open, page }) => {
+  await open();
+  await page.getByRole("button", { name: "Dark page" }).click();
+  await page.reload();
+  await expect(page.locator("html")).toHaveAttribute("data-theme", "dark");
+  await expect(page.locator("body")).toHaveCSS("background-color", "rgb(23, 25, 30)");
+});
+
+test("forced colours leave the cursor and the labels to be seen", async ({ open, page }) => {
+  await page.emulateMedia({ forcedColors: "active" });
+  await open();
+  await expect(page.locator("svg.chart text").first()).toBeVisible();
+  await expect(page.getByRole("slider")).toBeVisible();
+});
+
+test("whoever wants no motion gets none", async ({ open, page }) => {
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  await open();
+  const moving = await page.evaluate(
+    () =>
+      [...document.querySelectorAll("*")].filter(
+        (e) => parseFloat(getComputedStyle(e).transitionDuration) > 0,
+      ).length,
+  );
+  expect(moving).toBe(0);
+});

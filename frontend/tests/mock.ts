@@ -1,0 +1,261 @@
+// A server that stands in for the engine: the built page with the headers of the real one, and
+// answers that are always the same.
+
+import { createReadStream, existsSync, statSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Capabilities, Switch } from "../src/api/types";
+import type { Kind } from "../src/data/provenance";
+import type { RunFile } from "../src/data/runfile";
+import { HERE, sampleAnswers, sampleRun, THERE } from "./sample";
+
+const DIST = fileURLToPath(new URL("../../src/pellucid/web/dist", import.meta.url));
+const POLICY =
+  "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const TYPES: Record<string, string> = {
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+};
+
+/** What a test may set and look at. */
+export interface Mock {
+  readonly url: string;
+  runs: RunFile[];
+  /** Of all runs, in place of their own. */
+  kind: Kind | null;
+  busy: boolean;
+  key: string;
+  /** Milliseconds between the events of a stream. */
+  pause: number;
+  /** Streams that the page closed before their end. */
+  cancelled: number;
+  close(): Promise<void>;
+}
+
+export async function startMock(): Promise<Mock> {
+  const mock: Mock = {
+    url: "",
+    runs: [HERE, THERE],
+    kind: null,
+    busy: false,
+    key: "",
+    pause: 15,
+    cancelled: 0,
+    close: async () => undefined,
+  };
+  const server = createServer((request, response) => void answer(mock, request, response));
+  await new Promise<void>((ready) => server.listen(0, "127.0.0.1", ready));
+  const { port } = server.address() as AddressInfo;
+  const close = async (): Promise<void> => {
+    server.closeAllConnections();
+    await new Promise((closed) => server.close(closed));
+  };
+  return Object.assign(mock, { url: `http://127.0.0.1:${port}/`, close });
+}
+
+async function answer(mock: Mock, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const path = new URL(request.url ?? "/", "http://mock").pathname;
+  const api = path.startsWith("/explorer/") || path.startsWith("/v1/");
+  if (!api) return file(path, response);
+  if (mock.key && request.headers.authorization !== `Bearer ${mock.key}`) {
+    return json(response, { error: { message: "missing or wrong API key" } }, 401);
+  }
+  const body = request.method === "POST" ? ((await read(request)) as Record<string, unknown>) : {};
+  if (path === "/explorer/v1/capabilities") return json(response, CAPABILITIES);
+  if (path === "/explorer/v1/runs") return json(response, { runs: mock.runs.map((run) => entry(mock, run)) });
+  if (path.startsWith("/explorer/v1/runs/"))
+    return oneRun(mock, path.slice("/explorer/v1/runs/".length), response);
+  if (path === "/explorer/v1/answers") return json(response, { answers: sampleAnswers(body.run as RunFile) });
+  if (path === "/explorer/v1/measure") return measure(mock, body, response);
+  if (path === "/v1/chat/completions") return chat(mock, response);
+  json(response, { error: { message: "no such path" } }, 404);
+}
+
+function file(path: string, response: ServerResponse): void {
+  const name = join(DIST, normalize(path === "/" ? "/index.html" : path));
+  const served = path === "/" || path.startsWith("/assets/"); // and nothing else, as the real one
+  if (!served || !name.startsWith(DIST) || !existsSync(name) || !statSync(name).isFile())
+    return json(response, {}, 404);
+  response.writeHead(200, {
+    "Content-Type": TYPES[extname(name)] ?? "application/octet-stream",
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+  });
+  createReadStream(name).pipe(response);
+}
+
+function json(response: ServerResponse, body: unknown, status = 200): void {
+  response.writeHead(status, { "Content-Type": "application/json" });
+  response.end(JSON.stringify(body));
+}
+
+async function read(request: IncomingMessage): Promise<unknown> {
+  let text = "";
+  for await (const chunk of request) text += String(chunk);
+  return JSON.parse(text);
+}
+
+const kindOf = (mock: Mock, run: RunFile): Kind =>
+  mock.kind ?? (run.environment.gpu ? "recorded" : "measured");
+
+const entry = (mock: Mock, run: RunFile): object => ({
+  id: run.id,
+  date: run.environment.date,
+  model: run.model.name,
+  device: run.environment.gpu ?? run.environment.cpu,
+  kind: kindOf(mock, run),
+});
+
+function oneRun(mock: Mock, id: string, response: ServerResponse): void {
+  const run = mock.runs.find((known) => known.id === id);
+  if (!run) return json(response, { error: { message: "no such run" } }, 404);
+  json(response, { run, answers: sampleAnswers(run, kindOf(mock, run)) });
+}
+
+/** Send events one after another; a closed connection ends them. */
+async function stream(mock: Mock, response: ServerResponse, events: readonly unknown[]): Promise<void> {
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  let open = true;
+  response.on("close", () => (open = false));
+  for (const event of events) {
+    if (!open) {
+      mock.cancelled += 1;
+      return;
+    }
+    response.write(`data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`);
+    await new Promise((later) => setTimeout(later, mock.pause));
+  }
+  response.end();
+}
+
+function measure(mock: Mock, body: Record<string, unknown>, response: ServerResponse): Promise<void> | void {
+  if (mock.busy && body.force !== true)
+    return json(response, { error: { message: "The engine is busy with 2 requests." } }, 409);
+  const run = sampleRun({ id: "d4".repeat(32), seed: 21, date: "2026-11-24T20:00:00+00:00" });
+  const total = 20;
+  const progress = Array.from({ length: total }, (_, done) => ({
+    type: "progress",
+    done: done + 1,
+    total,
+    text: `block ${1 + Math.floor(done / 2)} of 10`,
+  }));
+  return stream(mock, response, [
+    { type: "estimate", seconds: 38.2 },
+    ...progress,
+    { type: "run", run, answers: sampleAnswers(run) },
+  ]);
+}
+
+const REPLY =
+  "A llama is a tame animal of the Andes, kept for its wool and for carrying loads. It hums when it is content, and spits when it is not.";
+
+function chat(mock: Mock, response: ServerResponse): Promise<void> {
+  const pieces = REPLY.match(/\S+\s*/g) ?? [];
+  const chunks = pieces.map((content) => ({
+    choices: [{ index: 0, delta: { content }, finish_reason: null }],
+  }));
+  const usage = { choices: [], usage: { prompt_tokens: 12, completion_tokens: pieces.length } };
+  return stream(mock, response, [
+    { choices: [{ index: 0, delta: { role: "assistant", content: "" } }] },
+    ...chunks,
+    usage,
+    "[DONE]",
+  ]);
+}
+
+function row(
+  key: string,
+  current: string,
+  off: string,
+  choices: string[],
+  state: Switch["state"],
+  why: string,
+  about: string,
+  paper: string,
+): Switch {
+  return { key, choices, default: "auto", off, current, state, why, about, paper, exactness: "token" };
+}
+
+const CAPABILITIES: Capabilities = {
+  model: {
+    name: "smollm2",
+    weight_bytes: 98362432,
+    kv_bytes_per_token: 46080,
+    context_length: 8192,
+    spec: {
+      num_layers: 30,
+      num_heads: 9,
+      num_kv_heads: 3,
+      head_dim: 64,
+      hidden_size: 576,
+      intermediate_size: 1536,
+      vocab_size: 49152,
+      sliding_window: null,
+    },
+  },
+  engine: { device: "cpu", dtype: "float32", weights: "packed" },
+  device: "AMD EPYC, 2 cores",
+  switches: [
+    row(
+      "kv_cache",
+      "on",
+      "off",
+      ["on", "off"],
+      "reload",
+      "",
+      "Keep the keys and values of all earlier tokens, so that a new token costs one row of work instead of the whole prefix again. Off forgets them after every token.",
+      "Pope et al. 2022, arXiv:2211.05102",
+    ),
+    row(
+      "attention",
+      "flash",
+      "naive",
+      ["flash", "sdpa", "naive"],
+      "reload",
+      "",
+      "Compute attention in tiles with a running softmax instead of writing the n×n score matrix to memory.",
+      "Dao et al. 2022, arXiv:2205.14135",
+    ),
+    row(
+      "batching",
+      "continuous",
+      "static",
+      ["continuous", "dynamic", "static"],
+      "live",
+      "",
+      "Let a waiting request join at the next step.",
+      "Yu et al. 2022 (Orca), OSDI",
+    ),
+    row(
+      "graphs",
+      "off",
+      "off",
+      ["on", "off"],
+      "absent",
+      "CUDA graphs need a GPU.",
+      "Record a decode step once for each padded batch size and replay it in one call.",
+      "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
+    ),
+    row(
+      "speculation",
+      "off",
+      "off",
+      ["ngram", "draft", "off"],
+      "modelled",
+      "The engine has no drafter yet.",
+      "Guess some tokens ahead and check them in one step.",
+      "Leviathan et al. 2023, arXiv:2211.17192",
+    ),
+  ],
+  measure: {
+    lengths: [64, 128, 256, 512, 1024, 2048, 4096],
+    phases: ["decode", "prefill"],
+    batches: [1],
+    blocks: 10,
+    max_seconds: 45,
+  },
+};

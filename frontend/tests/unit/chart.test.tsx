@@ -1,0 +1,75 @@
+import { render } from "@testing-library/preact";
+import { describe, expect, test, vi } from "vitest";
+import { BudgetChart } from "../../src/chart/BudgetChart";
+import { frameOf, scalesOf } from "../../src/chart/geometry";
+import { budgetOf, type Budget } from "../../src/data/budget";
+import { KINDS, type Kind } from "../../src/data/provenance";
+import { PAINTS } from "../../src/state/theme";
+import { HERE, sampleAnswers } from "../sample";
+
+const frame = frameOf(800);
+
+function budget(kind: Kind): Budget {
+  const found = budgetOf({ run: HERE, kind, answers: [] }, "decode", 1, "groups");
+  if (!found) throw new Error("the sample has no decode cells");
+  return found;
+}
+
+function draw(kind: Kind, onPick: (length: number) => void = () => undefined): Element {
+  const shown = budget(kind);
+  const answer = sampleAnswers(HERE, kind)[0];
+  const scales = scalesOf([shown], "share", frame);
+  const { container } = render(
+    <BudgetChart
+      budget={shown}
+      answer={answer}
+      measure="share"
+      length={512}
+      frame={frame}
+      scales={scales}
+      paint={PAINTS.light}
+      summary="A summary"
+      onPick={onPick}
+    />,
+  );
+  return container;
+}
+
+const attribute = (root: Element, selector: string, name: string): (string | null)[] =>
+  [...root.querySelectorAll(selector)].map((found) => found.getAttribute(name));
+
+describe("the origin of a number", () => {
+  test("looks different for each kind", () => {
+    const looks = KINDS.map((kind) => {
+      const root = draw(kind);
+      const fill = attribute(root, "path[data-part=attention]", "fill")[0];
+      const point = attribute(root, "circle", "fill").at(-1);
+      const hatch = attribute(root, "pattern", "width")[0] ?? null;
+      const dash = attribute(root, "path[data-edge]", "stroke-dasharray")[0];
+      return JSON.stringify({ solid: fill?.startsWith("#"), point, hatch, dash });
+    });
+    expect(new Set(looks).size).toBe(KINDS.length);
+  });
+
+  test("is told by more than colour: every band keeps its own", () => {
+    const [measured, spec] = (["measured", "spec"] as const).map((kind) =>
+      attribute(draw(kind), "path[data-part]", "fill"),
+    );
+    measured?.forEach((color, index) => expect(spec?.[index]).toBe(`url(#spec-${color?.slice(1)})`));
+  });
+});
+
+test("crossings lie at the height of their share", () => {
+  const root = draw("measured");
+  const { y } = scalesOf([budget("measured")], "share", frame);
+  expect(attribute(root, "[data-crossing] circle", "cy").map(Number)).toEqual([y(0.05), y(0.1)]);
+});
+
+test("a picture is an image with a summary, and a click picks the nearest length", () => {
+  const pick = vi.fn();
+  const svg = draw("measured", pick).querySelector("svg");
+  expect(svg?.getAttribute("role")).toBe("img");
+  expect(svg?.getAttribute("aria-label")).toBe("A summary");
+  svg?.dispatchEvent(new MouseEvent("click", { clientX: frame.right, bubbles: true }));
+  expect(pick).toHaveBeenCalledWith(4096);
+});

@@ -1,0 +1,44 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { decode, encode, HOME, VIEWS, type Link } from "../../src/state/link";
+
+const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
+const id = fc.oneof(fc.constant(""), hex);
+
+const links: fc.Arbitrary<Link> = fc.record({
+  view: fc.constantFrom(...VIEWS),
+  phase: fc.constantFrom("decode", "prefill"),
+  batch: fc.integer({ min: 1, max: 4096 }),
+  y: fc.constantFrom("share", "ms"),
+  detail: fc.constantFrom("groups", "stages"),
+  length: fc.integer({ min: 1, max: 1_000_000 }),
+  a: id,
+  b: id,
+});
+
+describe("the address", () => {
+  test("says all that is shown", () => {
+    fc.assert(fc.property(links, (link) => void expect(decode(encode(link))).toEqual(link)));
+  });
+
+  test("is the same for the same thing, sorted, and holds no defaults", () => {
+    fc.assert(
+      fc.property(links, (link) => {
+        const keys = [...new URLSearchParams(encode(link).slice(1)).keys()].slice(1);
+        expect(keys).toEqual([...keys].sort());
+        for (const key of keys) expect(link[key as keyof Link]).not.toBe(HOME[key as keyof Link]);
+      }),
+    );
+  });
+
+  test("of the home page is empty", () => expect(encode(HOME)).toBe(""));
+
+  test("never breaks the page, whatever it holds", () => {
+    fc.assert(fc.property(fc.string(), (text) => void expect(() => decode(`#v=1&${text}`)).not.toThrow()));
+  });
+
+  test("falls back field by field", () => {
+    expect(decode("#v=1&phase=sideways&length=64&batch=-1&a=../etc")).toEqual({ ...HOME, length: 64 });
+    expect(decode("#v=9&phase=prefill")).toEqual(HOME);
+  });
+});

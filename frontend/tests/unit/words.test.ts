@@ -1,0 +1,45 @@
+import { expect, test } from "vitest";
+import { axisTime, duration, durations, percent, percents, tokens } from "../../src/data/words";
+import { wrapped } from "../../src/export/picture";
+import { rate, firstToken } from "../../src/state/talk";
+
+test("numbers read well", () => {
+  expect(tokens(13189)).toBe("13,189");
+  expect([0.1234, 1, -0.004, -0.0001].map((share) => percent(share))).toEqual([
+    "12.3 %",
+    "100.0 %",
+    "−0.4 %",
+    "0.0 %",
+  ]);
+  expect([0, 0.0123, 0.9, 1.234, 12.34, 123.4, 2345].map(duration)).toEqual([
+    "0 ms",
+    "12.3 µs",
+    "900 µs",
+    "1.23 ms",
+    "12.3 ms",
+    "123 ms",
+    "2.35 s",
+  ]);
+});
+
+test("both ends of a range have the same unit and digits", () => {
+  expect(durations(0.95, 1.25)).toBe("0.95 to 1.25 ms");
+  expect(durations(-0.002, 0.0151)).toBe("−2.0 to 15.1 µs");
+  expect(percents(-0.004, 0.019)).toBe("−0.4 to 1.9 %");
+});
+
+test("an axis has one unit", () => {
+  expect([0, 500, 1500].map((ms) => axisTime(ms, 1500))).toEqual(["0 s", "0.5 s", "1.5 s"]);
+});
+
+test("lines break at spaces", () => {
+  expect(wrapped("one two three", 7)).toEqual(["one two", "three"]);
+  expect(wrapped("", 5)).toEqual([""]);
+});
+
+test("speed counts the gaps between tokens, not the wait for the first", () => {
+  const pace = { sent: 0, first: 500, last: 1500, count: 11, exact: true };
+  expect(firstToken(pace)).toBe(500);
+  expect(rate(pace)).toBe(10);
+  expect(rate({ ...pace, count: 1 })).toBeNull();
+});

@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+// One script and one stylesheet: the exported HTML file puts both into itself, and needs no others.
+export default defineConfig({
+  base: "./",
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: {
+    outDir: "../src/pellucid/web/dist",
+    emptyOutDir: true,
+    target: "es2022",
+    cssCodeSplit: false,
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0, // a data: address would break the content security policy
+    license: { fileName: "LICENSES.md" },
+  },
+  test: { environment: "happy-dom", include: ["tests/unit/**/*.test.{ts,tsx}"] },
+});
