@@ -1,13 +1,14 @@
 #!/usr/bin/env python
 """What is often said about inference, held against what was measured here: docs/claims.md.
 
-    pellucid measure --phases prefill --lengths 256,512,1024,2048,4096 --blocks 3 \\
+    pellucid measure --phases prefill --lengths 256,512,1024,2048 --blocks 3 \\
         --attention naive --fused-kernels off --weights dense --chunked-prefill 0 \\
         --json bench/results/prefill-plain.json
-    pellucid measure --phases prefill --lengths 256,512,1024,2048,4096 --blocks 3 \\
+    pellucid measure --phases prefill --lengths 256,512,1024,2048 --blocks 3 \\
         --attention flash --fused-kernels off --weights dense --chunked-prefill 0 \\
         --json bench/results/prefill-flash.json
-    pellucid ablate --order climb --json bench/results/climb-cpu.json
+    pellucid ablate --order climb --num-prompts 8 --prompt-len 128 --output-len 32 --limit-s 4 \\
+        --json bench/results/climb-cpu.json
     python bench/claims.py
 
 Each claim gets a verdict (holds, holds in part, does not hold) by a rule that is written here, next
