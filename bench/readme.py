@@ -75,7 +75,7 @@ square of the length, flash takes none.
 What each switch buys on one {ablation["environment"]["gpu"]}, Qwen3-0.6B shape: the default
 configuration without it, for {ablation["workload"]["num_prompts"]} prompts at once and for one;
 `pellucid ablate --device cuda`, [`{ABLATION}`](bench/results/{ABLATION}). The default,
-measured in turns with each of them, moved by
+measured again beside each of them, moved by
 {ablation["controls"]["batch"]["drift"]:.0%} (batch) and
 {ablation["controls"]["single"]["drift"]:.0%} (one).
 
