@@ -10,7 +10,7 @@ MODULES=node_modules/.package-lock.json
 say() { echo "pellucid: $*" >&2; }
 
 have_node() {
-  command -v npm >/dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' 2>/dev/null
+  command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null
 }
 
 install() {
