@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,12 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, fake_measure
 from fake_server import Running
 
 from pellucid.explore import runfile
 from pellucid.features import FEATURES
+from pellucid.request import Request, SamplingParams
 from pellucid.server import page
+from pellucid.server.protocol import Abort, Add, Measure, frame
+from pellucid.server.worker import Channel, Hangup, serve_engine
 
 BROWSER = {"accept": "text/html,application/xhtml+xml"}
 SHORT = {"lengths": [64, 256, 1024], "blocks": 3}
@@ -130,6 +135,29 @@ def test_leaving_ends_the_measurement_and_what_came_meanwhile_is_answered(
                 assert http.get("/health").json()["status"] == "ok"
             talking.join(3)
         assert len(done[0]) == 30
+
+
+def test_what_comes_in_one_piece_with_the_end_is_not_lost() -> None:
+    """The abort of a measurement, and behind it in the same packet a request."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        settings = {**SHORT, "max_seconds": 0.5}
+        request = Request(id="r", prompt_token_ids=[97], params=SamplingParams(max_tokens=1))
+        commands = [Measure("job", settings), Abort("job"), Add(request)]
+        ours.sendall(b"".join(map(frame, commands)))
+        engine = FakeEngine()
+        args = (engine, Channel(theirs), 8, fake_measure)
+
+        def serve() -> None:
+            with contextlib.suppress(Hangup):
+                serve_engine(*args)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        time.sleep(0.3)
+        ours.shutdown(socket.SHUT_WR)
+        serving.join(10)
+        assert [r.id for r in engine.requests] == ["r"]
 
 
 def test_without_a_build_the_page_says_what_to_run(

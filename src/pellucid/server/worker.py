@@ -156,15 +156,19 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
     held: list[Command] = []
 
     def listen() -> None:
+        stopped = False
         for other in channel.receive(wait=False):
             if other == Abort(job_id):
-                raise Stopped
+                stopped = True  # once the others that came with it are taken care of
+                continue
             if isinstance(other, GetStats):
                 channel.send(Snapshot(engine.stats()))
                 continue
             if isinstance(other, Abort):
                 engine.abort(other.request_id)
             held.append(other)  # an abort too: what it aborts may be held
+        if stopped:
+            raise Stopped
 
     def report(doing: str, done: float, total: float, note: str) -> None:
         listen()
