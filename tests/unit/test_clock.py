@@ -1,41 +1,108 @@
-"""What a border costs can be told from two recordings of the same graph."""
+"""What borders cost can be told from three recordings of the same graph, and is taken out again."""
 
 from __future__ import annotations
+
+from collections import Counter
+from itertools import accumulate, pairwise
 
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from pellucid.runner.clock import BORDER, Recording, border_cost
+from pellucid.runner.clock import EVEN, ODD, PATTERNS, GraphTimes, Recording
 
-EMPTY, COST = 1300.0, 5200.0
+STAGES = ("qkv", "attention", "mlp")
+
+kernel_ns = st.floats(1e3, 1e6)
+border_ns = st.floats(0, 2e4)
+laps = st.lists(st.tuples(kernel_ns, border_ns, st.sampled_from(STAGES)), min_size=1, max_size=60)
+"""Time of each lap's kernels, cost of the border behind them, stage."""
 
 
-def recorded(stages: list[float], every: int, num_replays: int) -> Recording:
-    """Borders around `stages`, in nanoseconds; 0 is a stage without a kernel."""
-    recording = Recording(every, num_replays=num_replays)
-    times: list[float] = []
-    open_ns, has_kernel = 0.0, False
-    for number, stage in enumerate(stages, 1):
-        open_ns, has_kernel = open_ns + stage, has_kernel or stage > 0
-        if number % every == 0:
+def recorded(pattern: str, given: list[tuple[float, float, str]]) -> tuple[Recording, list[float]]:
+    """A recording of laps, and the times that its replay would show."""
+    recording, times, open_ns = Recording(pattern), [], 0.0
+    for number, (time, cost, stage) in enumerate(given, 1):
+        recording.stages.append(stage)
+        open_ns += time
+        if number == len(given):
+            times.append(open_ns)  # the end parts nothing
+        elif recording.has_border():
+            # The laps beside a border show its cost in whatever parts: here a third before it.
+            times.append(open_ns + cost / 3)
+            open_ns = 2 * cost / 3
+    return recording, times
+
+
+def replayed(recording: Recording, times: list[float], num_replays: int) -> None:
+    """As if the recording had been replayed and read."""
+    starts = [Moment(at) for at in accumulate(times, initial=0.0)]
+    recording.events = starts  # type: ignore[assignment]
+    recording.num_replays, recording.is_read = num_replays, False
+
+
+class Moment:
+    """An event that has been put down."""
+
+    def __init__(self, ns: float) -> None:
+        self.ns = ns
+
+    def elapsed_time(self, later: Moment) -> float:
+        return (later.ns - self.ns) / 1e6
+
+
+def graph_of(given: list[tuple[float, float, str]], counts: tuple[int, ...]) -> GraphTimes:
+    graph = GraphTimes()
+    for pattern, count in zip(PATTERNS, counts, strict=True):
+        recording, times = recorded(pattern, given)
+        graph.recordings.append(recording)
+        if count:
+            replayed(recording, times, count)
+    graph.read()
+    return graph
+
+
+@given(laps, st.integers(1, 5))
+def test_borders_leave_no_trace_in_the_sum(given: list[tuple[float, float, str]], n: int) -> None:
+    graph = graph_of(given, (n, n, n))
+    assert sum(ns for _, ns in graph.laps()) == pytest.approx(3 * n * sum(t for t, _, _ in given))
+
+
+@given(laps)
+def test_each_lap_pays_half_of_the_borders_beside_it(given: list[tuple[float, float, str]]) -> None:
+    costs = [0.0, *(cost for _, cost, _ in given[:-1]), 0.0]
+    want = dict.fromkeys(STAGES, 0.0)
+    for (time, _, stage), (before, behind) in zip(given, pairwise(costs), strict=True):
+        want[stage] += time + (2 / 3 - 1 / 2) * before + (1 / 3 - 1 / 2) * behind
+    found = dict.fromkeys(STAGES, 0.0)
+    for stage, ns in graph_of(given, (1, 1, 1)).laps():
+        found[stage] += ns / 3
+    assert found == pytest.approx(want, abs=1.0)
+
+
+def test_nothing_is_taken_out_before_all_recordings_were_replayed() -> None:
+    given = [(1e4, 4e3, "qkv"), (2e4, 6e3, "attention"), (3e4, 0.0, "mlp")]
+    assert sum(ns for _, ns in graph_of(given, (1, 0, 0)).laps()) == pytest.approx(7e4)
+
+
+def test_what_borders_cost_stays_known() -> None:
+    given = [(1e4, 4e3, "qkv"), (2e4, 6e3, "attention"), (3e4, 0.0, "mlp")]
+    graph = graph_of(given, (1, 1, 1))
+    graph.forget()
+    assert not list(graph.laps()), "nothing was replayed since"
+    full, times = recorded(PATTERNS[0], given)
+    replayed(graph.recordings[0], times, 2)
+    graph.read()
+    assert sum(ns for _, ns in graph.laps()) == pytest.approx(2 * 6e4)
+    assert full.stages == ["qkv", "attention", "mlp"]
+
+
+@pytest.mark.parametrize("num_laps", range(1, 7))
+def test_each_border_is_left_out_once(num_laps: int) -> None:
+    kept = Counter[int]()
+    for pattern in (ODD, EVEN):
+        recording = Recording(pattern)
+        for number in range(1, num_laps + 1):
             recording.stages.append("mlp")
-            times.append(open_ns + (COST if has_kernel else EMPTY))
-            open_ns, has_kernel = 0.0, False
-        if number % 3 == 0 and every == 1:
-            recording.stages.append(BORDER)
-            times.append(EMPTY)
-    recording.readings = [times] * num_replays
-    return recording
-
-
-@given(st.lists(st.sampled_from([0.0, 2e3, 1e4, 5e5]), min_size=4, max_size=80), st.integers(1, 9))
-def test_the_cost_of_a_border_is_found(stages: list[float], num_replays: int) -> None:
-    full, half = recorded(stages, 1, num_replays), recorded(stages, 2, num_replays)
-    between = any(a and b for a, b in zip(stages[::2], stages[1::2], strict=False))
-    assert border_cost(full, half) == pytest.approx(COST if between else EMPTY)
-
-
-def test_without_the_other_recording_a_border_costs_what_an_empty_one_does() -> None:
-    full = recorded([1e4, 2e4, 0.0], 1, 3)
-    assert border_cost(full, recorded([1e4, 2e4, 0.0], 2, 0)) == EMPTY
+            kept[number] += recording.has_border()
+    assert set(kept.values()) == {1}

@@ -22,6 +22,7 @@ from pellucid.explore.crossover import (
     measured,
     modelled,
     monotone_cubic,
+    valley,
     without,
 )
 from pellucid.explore.roofline import Budget, Hardware, budget
@@ -91,6 +92,38 @@ def test_isotonic_rises_and_keeps_the_mean(values: list[float]) -> None:
     assert all(b >= a for a, b in pairwise(found))
     assert math.fsum(found) == pytest.approx(math.fsum(values), abs=1e-9)
     assert isotonic(sorted(values)) == sorted(values)
+
+
+share = st.floats(0, 1)
+
+
+@given(st.lists(share, max_size=12), st.lists(share, min_size=1, max_size=12))
+def test_what_falls_and_then_rises_is_left_as_it_is(down: list[float], up: list[float]) -> None:
+    values = [*sorted(down, reverse=True), *sorted(up)]
+    assert valley(values) == pytest.approx(values, abs=1e-12)
+
+
+@given(st.lists(share, min_size=1, max_size=12))
+def test_a_valley_has_one_turn_and_is_nearer_than_a_line_that_rises(values: list[float]) -> None:
+    def error(fit: list[float]) -> float:
+        return math.fsum((a - b) ** 2 for a, b in zip(values, fit, strict=True))
+
+    found = valley(values)
+    signs = [b > a for a, b in pairwise(found) if a != b]
+    assert math.fsum(found) == pytest.approx(math.fsum(values), abs=1e-9)
+    assert sum(a and not b for a, b in pairwise(signs)) <= 1
+    assert error(found) <= error(isotonic(values)) + 1e-12
+
+
+def test_the_last_crossing_counts_where_the_share_falls_first() -> None:
+    """Short prompts whose time is that of starting kernels: attention's part of those is no sign
+    of length."""
+    lengths = [64, 128, 256, 512, 1024, 2048, 4096]
+    shares = [0.25, 0.26, 0.24, 0.15, 0.06, 0.09, 0.16]
+    found = measured({n: [s, s] for n, s in zip(lengths, shares, strict=True)}, "measured", 8192)
+    assert found["s10"].status == "found"
+    assert 2048 < (found["s10"].value or 0) < 2500
+    assert found["s05"].status == "extrapolated"
 
 
 @given(

@@ -180,12 +180,19 @@ class Arm:
         into.stages["other"] = into.stages.get("other", 0.0) + rest
 
     def _warm_up(self, num_prompts: int) -> int:
-        """Compile and record; returns how many tokens an answer may have in the time there is."""
+        """Compile and record; returns how many tokens an answer may have in the time there is.
+
+        The first round is slow because of what it compiles, so that a second one tells. Each ends
+        with a run that is not cut short: batches get small towards their end.
+        """
         work = self.work
-        run(self.engine, work, num_prompts, SHORTEST, 0)
         limit_s = work.limit_s / 2 / (work.repeats + 1)
-        warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
-        return max(SHORTEST, int(work.output_len * warm.share))
+        length = SHORTEST
+        for _ in range(2):
+            run(self.engine, work, num_prompts, length, 0)
+            warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
+            length = max(SHORTEST, int(work.output_len * warm.share))
+        return length
 
 
 def run(

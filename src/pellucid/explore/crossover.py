@@ -14,10 +14,12 @@ Modelled, the share is a function, and bisection finds where it crosses p; the b
 would cross if attention took as long as the model's error allows and the rest as little, and the
 other way round.
 
-Measured, the share is a cloud of samples at a few lengths. Their medians are made monotone (pool
-adjacent violators: noise is the only reason for a dip), joined by a monotone cubic over log₂ S, and
-crossed with p. How far to trust it comes from the blocks of the measurement: draw as many blocks as
-there are with replacement, find the crossing again, and of a thousand such take the middle 95 %.
+Measured, the share is a cloud of samples at a few lengths. Where starting kernels is all that short
+prompts cost it falls, behind that it rises; noise is the only reason for anything else. So the
+medians are replaced by the nearest that fall and then rise (pool adjacent violators, on both sides
+of the best turn), joined by a monotone cubic over log₂ S, and crossed with p for the last time. How
+far to trust it comes from the blocks of the measurement: draw as many blocks as there are with
+replacement, find the crossing again, and of a thousand such take the middle 95 %.
 Beyond the lengths the odds share / (1 - share) are drawn out as a line: in decoding attention grows
 with S and the rest stays, in a prompt it grows with S² and the rest with S.
 
@@ -212,8 +214,8 @@ def measured(
 
 
 def medians(blocks: Sequence[Sequence[float]]) -> list[float]:
-    """Monotone median shares, one per length. blocks: [blocks][lengths]."""
-    return isotonic([statistics.median(column) for column in zip(*blocks, strict=True)])
+    """Median shares that fall and then rise, one per length. blocks: [blocks][lengths]."""
+    return valley([statistics.median(column) for column in zip(*blocks, strict=True)])
 
 
 def interval(values: Sequence[int | None]) -> tuple[int | None, int | None]:
@@ -228,8 +230,8 @@ def interval(values: Sequence[int | None]) -> tuple[int | None, int | None]:
 def crossing_of_points(
     lengths: Sequence[int], shares: Sequence[float], part: float, limit: int
 ) -> Crossing:
-    """S_p of shares that rise with their lengths."""
-    if shares[0] >= part:
+    """S_p of shares that rise with their lengths, perhaps after a fall."""
+    if min(shares) >= part:
         return FROM_THE_START if lengths[0] == 1 else drawn_out(lengths, shares, part, limit)
     if shares[-1] < part:
         return drawn_out(lengths, shares, part, limit)
@@ -256,6 +258,19 @@ def drawn_out(lengths: Sequence[int], shares: Sequence[float], part: float, limi
         return never(limit)
     least, most = (lengths[-1], limit) if beyond else (1, lengths[0])
     return Crossing(min(max(length, least), most), "extrapolated")
+
+
+def valley(values: Sequence[float]) -> list[float]:
+    """The nearest sequence (least squares) that falls up to some place and rises from there on."""
+
+    def error(fit: Sequence[float]) -> float:
+        return sum((a - b) ** 2 for a, b in zip(values, fit, strict=True))
+
+    fits = [
+        [*isotonic(values[:turn][::-1])[::-1], *isotonic(values[turn:])]
+        for turn in range(len(values))
+    ]
+    return min(fits, key=error)
 
 
 def isotonic(values: Sequence[float]) -> list[float]:

@@ -25,7 +25,7 @@ A cell's run:
 
 Everything runs once beforehand, so that compiling and the recording of graphs are no part of it. A
 graph's borders are in its recording and belong to one clock: all timed runs share theirs. This
-clock reads the last replay of each of a graph's two recordings, hence at least two steps a run.
+clock reads the last replay of each of a graph's three recordings, hence at least four steps a run.
 The warm-up begins with the most tokens, computed in earnest: a block of the KV cache that nobody
 ever wrote is no memory yet on a CPU, and would be read at the speed of a cache.
 
@@ -65,6 +65,8 @@ RUN_NS = 400_000_000
 """Runs have as many steps and repeats as fit into this time, within the bounds below."""
 FEWEST_STEPS, MOST_STEPS = 2, 64
 """Of a decode run; of a prefill, the fewest with all its repeats."""
+FEWEST_REPLAYS = 4
+"""Steps of a decode run where there may be graphs."""
 MOST_REPEATS = 16
 SPARE = 4
 """Tokens that a sequence may have besides those that count: the first, and some in flight."""
@@ -281,6 +283,7 @@ class Bench:
         """Seconds that both runs of a cell take, as the warm-up predicts."""
         self._whole_runs = self.device.type != "cpu"
         """Sides change after a run, or else after every step."""
+        self._fewest_steps = FEWEST_REPLAYS if self._whole_runs else FEWEST_STEPS
 
     @property
     def block_s(self) -> float:
@@ -293,9 +296,9 @@ class Bench:
             self.run(self.cells[0]._replace(phase=PREFILL), 0, 0, [Side()])
         for number, cell in enumerate(self.cells, 1):
             if cell.phase == DECODE:
-                self.run(cell, FEWEST_STEPS, 0, [Side(self.clock)])
+                self.run(cell, self._fewest_steps, 0, [Side(self.clock)])
             begin, side = time.perf_counter(), Side()
-            num_steps = self.run(cell, FEWEST_STEPS, 0, [side])
+            num_steps = self.run(cell, self._fewest_steps, 0, [side])
             self._plan(cell, num_steps, side.wall_ns / 1e9, time.perf_counter() - begin)
             progress(Progress("warm-up", number, len(self.cells)))
 
@@ -426,8 +429,9 @@ class Bench:
         most_s = RUN_NS / 1e9
         if cell.phase == DECODE:
             step_s, setup_s = timed_s / num_steps, run_s - timed_s
-            # Even: both sides, and both recordings of a graph, get as many.
-            num_steps = max(FEWEST_STEPS, int(min(cell.most_steps, most_s / step_s)) // 2 * 2)
+            # Even: both sides get as many.
+            most = int(min(cell.most_steps, most_s / step_s))
+            num_steps = max(self._fewest_steps, most // 2 * 2)
             timed_s = num_steps * step_s
             run_s = setup_s + timed_s
         fewest = -(-FEWEST_STEPS // num_steps)

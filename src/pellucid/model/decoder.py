@@ -16,7 +16,7 @@ import torch
 
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
-from pellucid.kernels.units import Stream, Units
+from pellucid.kernels.units import Deferred, Input, Stream, Units
 from pellucid.model.checkpoint import WeightSource
 from pellucid.model.rope import rope_tables
 from pellucid.model.spec import ModelSpec
@@ -82,8 +82,7 @@ class Layer:
         `keep` only, if given."""
         spec, eps, units = self.spec, self.spec.norm_eps, self.units
         keys, values = cache.keys[self.index], cache.values[self.index]
-        stream, h = units.norm(stream, self.attn_norm, eps)
-        clock.lap("norm")
+        stream, h = normed(units, stream, self.attn_norm, eps, clock)
         qkv = units.linear(h, self.qkv)
         qkv = qkv.view(len(qkv), -1, spec.head_dim)
         clock.lap("qkv")
@@ -98,8 +97,7 @@ class Layer:
         clock.lap("attention")
         stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")
-        stream, h = units.norm(stream, self.mlp_norm, eps)
-        clock.lap("norm")
+        stream, h = normed(units, stream, self.mlp_norm, eps, clock)
         h = units.gated(h, self.gate_up, spec.activation)
         stream = self._add(stream, h, self.down, self.mlp_post_norm)
         clock.lap("mlp")
@@ -114,6 +112,17 @@ class Layer:
         branch = self.units.linear(h, matrix)
         norm = self.units.ops.norm(branch, post_norm, self.spec.norm_eps)
         return Stream(stream.settled, norm)
+
+
+def normed(
+    units: Units, stream: Stream, weight: torch.Tensor, eps: float, clock: Clock
+) -> tuple[Stream, Input]:
+    """`units.norm`, and its border; none if the norm is left to the product that reads it, for what
+    is no work of its own has no time of its own."""
+    stream, h = units.norm(stream, weight, eps)
+    if not isinstance(h, Deferred):
+        clock.lap("norm")
+    return stream, h
 
 
 class Loader:
@@ -208,8 +217,7 @@ class Decoder:
 
     def logits(self, hidden: Stream, clock: Clock) -> torch.Tensor:
         """hidden [rows] → float32 [rows, vocab]."""
-        _, h = self.units.norm(hidden, self.norm, self.spec.norm_eps)
-        clock.lap("norm")
+        _, h = normed(self.units, hidden, self.norm, self.spec.norm_eps, clock)
         logits = self.units.logits(h, self.head)
         if cap := self.spec.logit_softcap:
             logits = cap * torch.tanh(logits / cap)

@@ -2,15 +2,22 @@
 
 Problem: a lap on a GPU is an event put into the stream, which gets its time when the work before it
 is done; inside a captured graph an *external* event does the same at every replay. But events are
-not free. Between launches made one by one a border costs what putting down the event costs. Between
-two kernels of a graph it costs several times as much (about 5 µs on an H100), because it parts
-kernels that would otherwise have begun before their predecessors had ended.
+not free. Between launches made one by one, a border costs the host as long as putting down the
+event takes. Between two kernels of a graph it costs the device several microseconds (about 5 on an
+H100), because it parts kernels that would otherwise have begun before the one before had ended.
 
-Idea: measure that cost in the same run and take it out of every stage.
+Idea: measure what each border costs in the same run, and take it out.
 
-* Now and then a border is put down twice: between the two there is nothing else.
-* Each graph is recorded twice, with all borders and with every second one, and the two are replayed
-  in turn. What they differ by, shared out over the borders they differ by, is what a border costs.
+* Outside of graphs, a border is put down twice now and then: between the two there is nothing else.
+* Each graph is recorded three times: with all borders, without every first of two, and without
+  every second. The three are replayed in turn. A border that is left out makes one lap of the two
+  beside it, and that lap is shorter than both together by what the border costs.
+
+        all     ├─ a ─┼─ b ─┼─ c ─┼─ d ─┤
+        odd     ├─────────ab┼─────────cd┤      cost of the border a|b = a + b - ab
+        even    ├─ a ─┼─────────bc┼─ d ─┤      cost of the border b|c = b + c - bc
+
+  Both laps beside it pay half.
 
 Neither looks at the plain run. So the stages and the plain run's wall time are found independently,
 and how well they agree (the closure) says how far to trust them.
@@ -24,7 +31,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -38,49 +45,54 @@ BORDER = "border"
 """Between two borders with nothing in between."""
 
 TWICE_EVERY = 16
-"""Borders, one of which is put down twice."""
+"""Borders outside of graphs, one of which is put down twice."""
+
+ALL, ODD, EVEN = "all", "odd", "even"
+PATTERNS = (ALL, ODD, EVEN)
+"""Which borders a recording has: all, or all but the first, third, … or the second, fourth, …"""
 
 
 @dataclass(slots=True, eq=False)
 class Recording:
-    """The borders of one captured graph, and what its replays have shown."""
+    """The borders of one captured graph, and what its last replay has shown."""
 
-    every: int
-    """1: all borders are there; 2: every second one; 0: none."""
+    pattern: str
     stages: list[str] = field(default_factory=list)
-    """At the end of which stage each border after the first stands, or `BORDER`."""
+    """At the end of which stage each lap of the graph stands, left out or not."""
     events: list[torch.cuda.Event] = field(default_factory=list)
-    num_laps: int = 0
+    """The first stands before the first stage."""
     num_replays: int = 0
     is_read: bool = True
     """Whether the last replay has been read."""
-    readings: list[list[float]] = field(default_factory=list)
-    """Nanoseconds before each border after the first, of the replays that were read."""
+    times: list[float] = field(default_factory=list)
+    """Nanoseconds between its borders in the last replay that was read."""
+
+    def has_border(self) -> bool:
+        """Whether there is one behind the latest of `stages`. The graph's end always has one: it
+        stands behind the last kernel and parts nothing."""
+        odd = len(self.stages) % 2 == 1
+        return self.pattern == ALL or odd == (self.pattern == EVEN)
 
     def read(self) -> None:
         """Take down the last replay's times, which must have ended."""
         if not self.is_read:
-            times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
-            self.readings.append(times)
+            self.times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
             self.is_read = True
 
-    def means(self) -> list[float]:
-        return [statistics.fmean(times) for times in zip(*self.readings, strict=True)]
-
     def forget(self) -> None:
-        self.num_replays, self.readings = 0, []
+        self.num_replays, self.times = 0, []
 
 
 class RunClock(Clock, Protocol):
     """A clock that knows about graphs."""
 
-    densities: tuple[int, ...]
-    """A graph is recorded once for each: with every so manieth border, 0 for none."""
+    patterns: tuple[str, ...]
+    """A graph is recorded once for each."""
 
     @contextmanager
-    def recording(self, every: int) -> Iterator[Recording]:
+    def recording(self, pattern: str) -> Iterator[Recording]:
         """Laps inside belong to the graph that is being captured."""
-        yield Recording(every)
+        yield Recording(pattern)
 
     def before_replay(self, recording: Recording) -> None:
         return
@@ -110,7 +122,7 @@ def make_clock(device: torch.device) -> TimingClock:
 class UntimedGraphs(RunClock):
     """A clock of the host, for a runner with graphs: they get no borders."""
 
-    densities = (0,)
+    patterns = ("none",)
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -122,56 +134,62 @@ class UntimedGraphs(RunClock):
 class EventClock(RunClock):
     """Adds up the device's time between borders, in nanoseconds per stage."""
 
-    densities = (1, 2)
+    patterns = PATTERNS
 
     def __init__(self, device: torch.device) -> None:
         self.ns: dict[str, int] = {}
         self._device = device
         self._inside: Recording | None = None
-        self._open: list[tuple[str, torch.cuda.Event]] = []
-        self._recordings: list[Recording] = []
-        self._last = self._event()
+        self._open: list[torch.cuda.Event] = []
+        self._stages: list[str] = []
+        self._spare: list[torch.cuda.Event] = []
+        self._graphs: list[GraphTimes] = []
+        self._last: torch.cuda.Event
         self._forget()
 
     def lap(self, stage: str) -> None:
         if self._inside is not None:
-            self._inside.num_laps += 1
-            if self._inside.num_laps % self._inside.every == 0:
-                self._mark(self._inside, stage)
-            if self._inside.num_laps % TWICE_EVERY == 0 and self._inside.every == 1:
-                self._mark(self._inside, BORDER)
+            self._inside.stages.append(stage)
+            if self._inside.has_border():
+                self._inside.events.append(external_event())
             return
-        self._open.append((stage, self._event()))
-        self._num_laps += 1
-        if self._num_laps % TWICE_EVERY == 0:
-            self._open.append((BORDER, self._event()))
+        self._mark(stage)
+        if len(self._stages) % TWICE_EVERY == 0:
+            self._mark(BORDER)
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         torch.cuda.synchronize(self._device)
-        for recording in self._recordings:
-            recording.read()
-        for stage, event in self._open:
+        for graph in self._graphs:
+            graph.read()
+        for stage, event in zip(self._stages, self._open, strict=True):
             if stage:
                 self._times[stage].append(self._last.elapsed_time(event) * 1e6)
+            self._spare.append(self._last)
             self._last = event
-        self._open = []
+        self._open.clear()
+        self._stages.clear()
         self.ns = self._add_up()
 
     def restart(self) -> None:
         """Forget everything so far and start at zero."""
         self.settle()
+        self._spare.append(self._last)
         self._forget()
 
     @contextmanager
-    def recording(self, every: int) -> Iterator[Recording]:
-        self._inside = recording = Recording(every)
-        recording.events.append(self._event(external=True))
+    def recording(self, pattern: str) -> Iterator[Recording]:
+        self._inside = recording = Recording(pattern)
+        recording.events.append(external_event())
         try:
             yield recording
+            if not recording.has_border():
+                recording.events.append(external_event())
         finally:
             self._inside = None
-        self._recordings.append(recording)
+        if pattern == PATTERNS[0]:
+            self._graphs.append(GraphTimes())
+        self._graphs[-1].recordings.append(recording)
 
     def before_replay(self, recording: Recording) -> None:
         """Until here the device had nothing to do."""
@@ -181,7 +199,7 @@ class EventClock(RunClock):
         """The graph's own time belongs to its recording, so the next lap begins here."""
         recording.num_replays += 1
         recording.is_read = False
-        self._open.append(("", self._event()))
+        self._mark("")
 
     @property
     def border_ns(self) -> float:
@@ -192,48 +210,80 @@ class EventClock(RunClock):
         totals: dict[str, float] = defaultdict(float)
         for stage, times in self._times.items():
             if stage != BORDER:
-                totals[stage] += sum(max(0.0, time - self.border_ns) for time in times)
-        for full, half in zip(self._recordings[::2], self._recordings[1::2], strict=True):
-            if full.readings:
-                count, cost = full.num_replays + half.num_replays, border_cost(full, half)
-                for stage, time in zip(full.stages, full.means(), strict=True):
-                    if stage != BORDER:
-                        totals[stage] += max(0.0, time - cost) * count
-        return {stage: round(total) for stage, total in totals.items()}
+                totals[stage] += sum(times) - self.border_ns * len(times)
+        for graph in self._graphs:
+            for stage, ns in graph.laps():
+                totals[stage] += ns
+        return {stage: max(0, round(total)) for stage, total in totals.items()}
 
     def _forget(self) -> None:
         self._times: dict[str, list[float]] = defaultdict(list)
-        self._num_laps = 0
-        for recording in self._recordings:
-            recording.forget()
+        for graph in self._graphs:
+            graph.forget()
+        self._stream = torch.cuda.current_stream(self._device)
         self._last = self._event()
         self.ns = {}
 
-    def _mark(self, recording: Recording, stage: str) -> None:
-        recording.stages.append(stage)
-        recording.events.append(self._event(external=True))
+    def _mark(self, stage: str) -> None:
+        self._stages.append(stage)
+        self._open.append(self._event())
 
-    def _event(self, external: bool = False) -> torch.cuda.Event:
-        event = torch.cuda.Event(enable_timing=True, external=external)
-        event.record()
+    def _event(self) -> torch.cuda.Event:
+        """An event put down now. To make one costs the host more than to put it down, and so does
+        asking for the stream; both would show where the host is what the device waits for."""
+        event = self._spare.pop() if self._spare else torch.cuda.Event(enable_timing=True)
+        event.record(self._stream)
         return event
 
 
-def border_cost(full: Recording, half: Recording) -> float:
-    """Nanoseconds that a border between two kernels of a graph costs.
+class GraphTimes:
+    """The recordings of one graph, and what each of its borders costs."""
 
-    full, half: the same graph with all borders and with every second one. A border behind which no
-    kernel stands costs less, as much as one that was put down twice, and is known by that.
+    def __init__(self) -> None:
+        self.recordings: list[Recording] = []
+        self._costs: list[float] = []
+
+    def read(self) -> None:
+        """Take down the last replay of each. They show what borders cost if all were replayed; by
+        themselves they show it roughly, but what they show is right on average."""
+        fresh = not any(recording.is_read for recording in self.recordings)
+        for recording in self.recordings:
+            recording.read()
+        if fresh:
+            self._costs = border_costs(*(recording.times for recording in self.recordings))
+
+    def laps(self) -> Iterator[tuple[str, float]]:
+        """Each stage of the graph and its nanoseconds in all replays since the last `forget`."""
+        full = self.recordings[0]
+        if not full.times:
+            return
+        count = sum(recording.num_replays for recording in self.recordings)
+        costs = self._costs or [0.0] * (len(full.times) - 1)
+        halves = [0.0, *(cost / 2 for cost in costs), 0.0]
+        for stage, time, beside in zip(full.stages, full.times, pairwise(halves), strict=True):
+            yield stage, count * (time - sum(beside))
+
+    def forget(self) -> None:
+        """Start at zero; what borders cost stays known until the next that show it."""
+        for recording in self.recordings:
+            recording.forget()
+
+
+def external_event() -> torch.cuda.Event:
+    """An event in the graph that is being captured."""
+    event = torch.cuda.Event(enable_timing=True, external=True)
+    event.record()
+    return event
+
+
+def border_costs(full: Sequence[float], odd: Sequence[float], even: Sequence[float]) -> list[float]:
+    """What each border between two laps of a graph adds to them, in the times' unit.
+
+    full: the laps with all borders; odd, even: those without every first of two borders, without
+    every second. One cost fewer than `full` has laps.
     """
-    pairs = list(zip(full.stages, full.means(), strict=True))
-    empty = statistics.median([time for stage, time in pairs if stage == BORDER] or [0.0])
-    times = [time for stage, time in pairs if stage != BORDER]
-    if not half.readings:
-        return empty
-    # A border that is left out saves its cost if it stood between two kernels; else the border of
-    # the one kernel is still there, and an empty one is what has gone.
-    left_out = list(zip(times[::2], times[1::2], strict=False))
-    num_between = sum(min(both) > 2 * empty for both in left_out)
-    saved = sum(times[: 2 * len(left_out)]) - sum(half.means())
-    saved -= empty * (len(left_out) - num_between)
-    return max(0.0, saved / num_between) if num_between else empty
+    costs = []
+    for index, (a, b) in enumerate(pairwise(full)):
+        merged = odd[index // 2] if index % 2 == 0 else even[(index + 1) // 2]
+        costs.append(a + b - merged)
+    return costs

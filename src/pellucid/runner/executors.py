@@ -86,7 +86,7 @@ class CudaGraphExecutor:
     def run(self, size: int, body: Body) -> torch.Tensor:
         if size not in self._graphs:
             out = body()  # the step itself, and whatever is compiled or set up on first use
-            self._graphs[size] = deque(self._capture(body, n) for n in self._clock.densities)
+            self._graphs[size] = deque(self._capture(body, p) for p in self._clock.patterns)
             return out
         graph, out, recording = self._graphs[size][0]
         self._graphs[size].rotate(-1)
@@ -99,9 +99,9 @@ class CudaGraphExecutor:
         return size in self._graphs
 
     def _capture(
-        self, body: Body, every: int
+        self, body: Body, pattern: str
     ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]:
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool), self._clock.recording(every) as recording:
+        with torch.cuda.graph(graph, pool=self._pool), self._clock.recording(pattern) as recording:
             out = body()
         return graph, out, recording

@@ -244,4 +244,5 @@ class DecodeSteps:
         if kernels.choose is not None:
             chosen = kernels.choose(logits, inputs.temperatures[:size], given.keys)
             self.sampled[:size].copy_(chosen)
+            self._clock.lap("sample")
         return logits
