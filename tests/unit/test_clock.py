@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from pellucid.runner.clock import EVEN, ODD, PATTERNS, GraphTimes, Recording
+from pellucid.runner.clock import EVEN, LEFT_OUT, ODD, PATTERNS, GraphTimes, Laps, Recording
 
 STAGES = ("qkv", "attention", "mlp")
 
@@ -106,3 +106,51 @@ def test_each_border_is_left_out_once(num_laps: int) -> None:
             recording.stages.append("mlp")
             kept[number] += recording.has_border()
     assert set(kept.values()) == {1}
+
+
+LAYER = ("norm", "qkv", "attention", "o_proj", "norm", "mlp")
+
+times_of_stages = st.fixed_dictionaries(dict.fromkeys((*set(LAYER), "lm_head"), kernel_ns))
+
+
+def put_down(laps: Laps, stages: list[str], times: dict[str, float], cost: float) -> None:
+    """Laps of these stages, each border costing the lap before it so much."""
+    open_ns = 0.0
+    for stage in stages:
+        open_ns += times[stage]
+        if laps.has_border(stage):
+            laps.times.append(open_ns + cost)
+            open_ns = 0.0
+
+
+@given(times_of_stages, border_ns, st.integers(8, 40))
+def test_laps_are_what_they_were_without_borders(
+    times: dict[str, float], cost: float, num_layers: int
+) -> None:
+    laps = Laps()
+    stages = [*LAYER * num_layers, "norm", "lm_head"]
+    put_down(laps, stages, times, cost)
+    found = laps.add_up()
+    want = Counter(stages)
+    assert sum(found.values()) == pytest.approx(sum(times[s] * n for s, n in want.items()))
+    assert len(laps.times) < len(stages) * (1 - 0.8 / LEFT_OUT), "some were left out"
+    left_out = len(stages) - len(laps.times)
+    for stage, count in want.items():
+        # Where a lap was joined to another, the two share its time as they usually do.
+        assert found[stage] == pytest.approx(times[stage] * count, abs=left_out * cost + 1)
+
+
+def test_a_stage_that_comes_once_has_a_border() -> None:
+    laps = Laps()
+    given = [f"stage {number}" for number in range(3 * LEFT_OUT)]
+    assert all(laps.has_border(stage) for stage in given)
+    laps.times = [1e3] * len(given)
+    assert laps.add_up() == dict.fromkeys(given, 1e3)
+
+
+def test_the_time_of_a_graph_is_no_lap() -> None:
+    laps = Laps()
+    for stage in ("prepare", "host_gap", "", "sample"):
+        laps.close(stage)
+    laps.times = [5.0, 2.0, 700.0, 3.0]
+    assert laps.add_up() == {"prepare": 5.0, "host_gap": 2.0, "sample": 3.0}

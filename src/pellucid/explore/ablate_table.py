@@ -88,8 +88,8 @@ def notes(result: dict[str, Any]) -> list[str]:
     lines = [
         "Time is relative to the default configuration, measured in turns. Medians of "
         f"{work['repeats']} repeats, smallest to largest in brackets. The default itself moved by "
-        f"{controls['batch']['drift']:.0%} (batch) and {controls['single']['drift']:.0%} (batch 1) "
-        f"over {len(controls['batch']['medians'])} measurements."
+        f"{controls['batch']['drift']:.0%} (batch, {len(controls['batch']['medians'])} times) and "
+        f"{controls['single']['drift']:.0%} (batch 1, {len(controls['single']['medians'])} times)."
     ]
     if work["num_prompts"] <= result["config"]["max_seqs"]:
         lines.append(

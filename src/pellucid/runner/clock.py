@@ -6,12 +6,13 @@ not free. Between launches made one by one, a border costs the host as long as p
 event takes. Between two kernels of a graph it costs the device several microseconds (about 5 on an
 H100), because it parts kernels that would otherwise have begun before the one before had ended.
 
-Idea: measure what each border costs in the same run, and take it out.
+Idea: leave borders out. That makes one lap of the two beside it, and this lap is shorter than both
+together by what the border costs; which is then taken out of all laps.
 
-* Outside of graphs, a border is put down twice now and then: between the two there is nothing else.
+* Outside of graphs every ninth border is left out. The same stages come layer after layer, so that
+  it is known what the two laps would have taken.
 * Each graph is recorded three times: with all borders, without every first of two, and without
-  every second. The three are replayed in turn. A border that is left out makes one lap of the two
-  beside it, and that lap is shorter than both together by what the border costs.
+  every second. The three are replayed in turn.
 
         all     ├─ a ─┼─ b ─┼─ c ─┼─ d ─┤
         odd     ├─────────ab┼─────────cd┤      cost of the border a|b = a + b - ab
@@ -41,11 +42,9 @@ import torch
 
 from pellucid.stages import Clock, WallClock
 
-BORDER = "border"
-"""Between two borders with nothing in between."""
-
-TWICE_EVERY = 16
-"""Borders outside of graphs, one of which is put down twice."""
+LEFT_OUT = 9
+"""Of so many borders outside of graphs, one is left out. A layer has five to seven, so that in the
+layers of a model each gets its turn."""
 
 ALL, ODD, EVEN = "all", "odd", "even"
 PATTERNS = (ALL, ODD, EVEN)
@@ -141,7 +140,6 @@ class EventClock(RunClock):
         self._device = device
         self._inside: Recording | None = None
         self._open: list[torch.cuda.Event] = []
-        self._stages: list[str] = []
         self._spare: list[torch.cuda.Event] = []
         self._graphs: list[GraphTimes] = []
         self._last: torch.cuda.Event
@@ -152,24 +150,24 @@ class EventClock(RunClock):
             self._inside.stages.append(stage)
             if self._inside.has_border():
                 self._inside.events.append(external_event())
-            return
-        self._mark(stage)
-        if len(self._stages) % TWICE_EVERY == 0:
-            self._mark(BORDER)
+        elif self._laps.has_border(stage):
+            self._open.append(self._event())
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         torch.cuda.synchronize(self._device)
         for graph in self._graphs:
             graph.read()
-        for stage, event in zip(self._stages, self._open, strict=True):
-            if stage:
-                self._times[stage].append(self._last.elapsed_time(event) * 1e6)
+        for event in self._open:
+            self._laps.times.append(self._last.elapsed_time(event) * 1e6)
             self._spare.append(self._last)
             self._last = event
         self._open.clear()
-        self._stages.clear()
-        self.ns = self._add_up()
+        totals = defaultdict(float, self._laps.add_up())
+        for graph in self._graphs:
+            for stage, ns in graph.laps():
+                totals[stage] += ns
+        self.ns = {stage: max(0, round(total)) for stage, total in totals.items()}
 
     def restart(self) -> None:
         """Forget everything so far and start at zero."""
@@ -193,40 +191,23 @@ class EventClock(RunClock):
 
     def before_replay(self, recording: Recording) -> None:
         """Until here the device had nothing to do."""
-        self.lap("host_gap")
+        self._laps.close("host_gap")
+        self._open.append(self._event())
 
     def after_replay(self, recording: Recording) -> None:
         """The graph's own time belongs to its recording, so the next lap begins here."""
         recording.num_replays += 1
         recording.is_read = False
-        self._mark("")
-
-    @property
-    def border_ns(self) -> float:
-        """What a border outside of graphs costs, in nanoseconds."""
-        return statistics.median(self._times.get(BORDER) or [0.0])
-
-    def _add_up(self) -> dict[str, int]:
-        totals: dict[str, float] = defaultdict(float)
-        for stage, times in self._times.items():
-            if stage != BORDER:
-                totals[stage] += sum(times) - self.border_ns * len(times)
-        for graph in self._graphs:
-            for stage, ns in graph.laps():
-                totals[stage] += ns
-        return {stage: max(0, round(total)) for stage, total in totals.items()}
+        self._laps.close("")
+        self._open.append(self._event())
 
     def _forget(self) -> None:
-        self._times: dict[str, list[float]] = defaultdict(list)
+        self._laps = Laps()
         for graph in self._graphs:
             graph.forget()
         self._stream = torch.cuda.current_stream(self._device)
         self._last = self._event()
         self.ns = {}
-
-    def _mark(self, stage: str) -> None:
-        self._stages.append(stage)
-        self._open.append(self._event())
 
     def _event(self) -> torch.cuda.Event:
         """An event put down now. To make one costs the host more than to put it down, and so does
@@ -234,6 +215,61 @@ class EventClock(RunClock):
         event = self._spare.pop() if self._spare else torch.cuda.Event(enable_timing=True)
         event.record(self._stream)
         return event
+
+
+class Laps:
+    """The laps outside of graphs: which have a border, and what stages and borders take.
+
+    Two lists that grow, and no object for each lap: more objects would call the garbage collector
+    more often, and its time would be taken for a stage's.
+    """
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        """Nanoseconds before each border; to be filled in before adding up."""
+        self._stages: list[str] = []
+        self._joined: dict[int, str] = {}
+        """By the border's number: the stage before that has none of its own."""
+        self._open = ""
+        self._countdown = LEFT_OUT
+        self._known: set[str] = set()
+
+    def has_border(self, stage: str) -> bool:
+        """Whether the lap that ends here gets a border."""
+        self._countdown -= 1
+        # Of a stage that comes once there would be nothing to tell it from the next one by.
+        if self._countdown <= 0 and stage in self._known:
+            self._countdown = LEFT_OUT
+            self._open = stage
+            return False
+        self.close(stage)
+        self._known.add(stage)
+        return True
+
+    def close(self, stage: str) -> None:
+        """There is a border here, in any case. An empty `stage` is nobody's time."""
+        if self._open:
+            self._joined[len(self._stages)] = self._open
+            self._open = ""
+        self._stages.append(stage)
+
+    def add_up(self) -> dict[str, float]:
+        """Nanoseconds by stage, what borders cost taken out."""
+        alone, joined = defaultdict(list), []
+        for number, (stage, time) in enumerate(zip(self._stages, self.times, strict=True)):
+            if before := self._joined.get(number):
+                joined.append((before, stage, time))
+            elif stage:
+                alone[stage].append(time)
+        usual = {stage: statistics.median(times) for stage, times in alone.items()}
+        costs = [usual[a] + usual[b] - time for a, b, time in joined if a in usual and b in usual]
+        cost = max(0.0, statistics.median(costs or [0.0]))
+        totals = {stage: sum(times) - cost * len(times) for stage, times in alone.items()}
+        for a, b, time in joined:
+            mine = usual.get(a, 0.0) / max(1e-9, usual.get(a, 0.0) + usual.get(b, 0.0))
+            totals[a] = totals.get(a, 0.0) + mine * (time - cost)
+            totals[b] = totals.get(b, 0.0) + (1 - mine) * (time - cost)
+        return totals
 
 
 class GraphTimes:
