@@ -7,9 +7,20 @@ from itertools import accumulate, pairwise
 
 import hypothesis.strategies as st
 import pytest
+import torch
 from hypothesis import given
 
-from pellucid.runner.clock import EVEN, LEFT_OUT, ODD, PATTERNS, GraphTimes, Laps, Recording
+from pellucid.runner.clock import (
+    EVEN,
+    LEFT_OUT,
+    NOBODY,
+    ODD,
+    PATTERNS,
+    EventClock,
+    GraphTimes,
+    Recording,
+    time_of_stages,
+)
 
 STAGES = ("qkv", "attention", "mlp")
 
@@ -113,44 +124,117 @@ LAYER = ("norm", "qkv", "attention", "o_proj", "norm", "mlp")
 times_of_stages = st.fixed_dictionaries(dict.fromkeys((*set(LAYER), "lm_head"), kernel_ns))
 
 
-def put_down(laps: Laps, stages: list[str], times: dict[str, float], cost: float) -> None:
-    """Laps of these stages, each border costing the lap before it so much."""
-    open_ns = 0.0
-    for stage in stages:
-        open_ns += times[stage]
-        if laps.has_border(stage):
-            laps.times.append(open_ns + cost)
+def put_down(stages: list[str], times: dict[str, float], cost: float) -> list[float | None]:
+    """Laps of these stages, each border costing the lap before it so much, some left out."""
+    laps: list[float | None] = []
+    open_ns, countdown = 0.0, LEFT_OUT
+    for number, stage in enumerate(stages):
+        open_ns, countdown = open_ns + times[stage], countdown - 1
+        if countdown > 0 or stage not in stages[:number]:
+            laps.append(open_ns + cost)
             open_ns = 0.0
+        else:
+            laps.append(None)
+            countdown = LEFT_OUT
+    return laps
 
 
 @given(times_of_stages, border_ns, st.integers(8, 40))
 def test_laps_are_what_they_were_without_borders(
     times: dict[str, float], cost: float, num_layers: int
 ) -> None:
-    laps = Laps()
     stages = [*LAYER * num_layers, "norm", "lm_head"]
-    put_down(laps, stages, times, cost)
-    found = laps.add_up()
-    want = Counter(stages)
+    laps = put_down(stages, times, cost)
+    found, want = time_of_stages(stages, laps), Counter(stages)
     assert sum(found.values()) == pytest.approx(sum(times[s] * n for s, n in want.items()))
-    assert len(laps.times) < len(stages) * (1 - 0.8 / LEFT_OUT), "some were left out"
-    left_out = len(stages) - len(laps.times)
+    left_out = laps.count(None)
+    assert left_out > 0.8 * len(stages) / LEFT_OUT
     for stage, count in want.items():
         # Where a lap was joined to another, the two share its time as they usually do.
         assert found[stage] == pytest.approx(times[stage] * count, abs=left_out * cost + 1)
 
 
-def test_a_stage_that_comes_once_has_a_border() -> None:
-    laps = Laps()
-    given = [f"stage {number}" for number in range(3 * LEFT_OUT)]
-    assert all(laps.has_border(stage) for stage in given)
-    laps.times = [1e3] * len(given)
-    assert laps.add_up() == dict.fromkeys(given, 1e3)
+def test_the_time_of_a_graph_is_no_stage() -> None:
+    stages = ["prepare", "host_gap", NOBODY, "sample"]
+    found = time_of_stages(stages, [5.0, 2.0, 700.0, 3.0])
+    assert found == {"prepare": 5.0, "host_gap": 2.0, "sample": 3.0}
 
 
-def test_the_time_of_a_graph_is_no_lap() -> None:
-    laps = Laps()
-    for stage in ("prepare", "host_gap", "", "sample"):
-        laps.close(stage)
-    laps.times = [5.0, 2.0, 700.0, 3.0]
-    assert laps.add_up() == {"prepare": 5.0, "host_gap": 2.0, "sample": 3.0}
+def test_stages_that_are_not_known_apart_lose_no_time() -> None:
+    assert sum(time_of_stages(["draft", "verify"], [None, 8.0]).values()) == 8.0
+    assert time_of_stages(["mlp", "mlp", "verify"], [3.0, None, 8.0]) == {
+        "mlp": 11.0,
+        "verify": 0.0,
+    }
+
+
+class Device:
+    """One that does nothing but take time: for work, and for putting down an event."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def work(self, ns: int, stage: str) -> None:
+        self.now += ns
+        self.clock.lap(stage)
+
+    clock: EventClock
+
+
+EVENT_NS = 700
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    device = Device()
+
+    class Event:
+        def __init__(self, enable_timing: bool, external: bool = False) -> None:
+            self.ns = 0
+
+        def record(self, stream: object = None) -> None:
+            self.ns, device.now = device.now, device.now + EVENT_NS
+
+        def elapsed_time(self, later: Event) -> float:
+            return (later.ns - self.ns) / 1e6
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    device.clock = EventClock(torch.device("cuda"))
+    return device
+
+
+def test_the_clock_sees_the_work_and_not_its_own_events(device: Device) -> None:
+    for _ in range(2):
+        device.clock.restart()
+        device.work(50_000, "prepare")
+        for _ in range(3 * LEFT_OUT):
+            device.work(4_000, "qkv")
+            device.work(9_000, "mlp")
+        device.clock.settle()
+        want = {"prepare": 50_000, "qkv": 27 * 4_000, "mlp": 27 * 9_000}
+        assert device.clock.ns == pytest.approx(want, abs=6 * EVENT_NS)
+        assert sum(device.clock.ns.values()) == pytest.approx(sum(want.values()), abs=5)
+
+
+def test_the_time_of_a_graph_is_that_of_its_recording(device: Device) -> None:
+    clock, recordings = device.clock, []
+    for pattern in clock.patterns:
+        with clock.recording(pattern) as recording:
+            for stage in ("qkv", "attention", "mlp"):
+                clock.lap(stage)
+        recordings.append(recording)
+    assert [len(recording.events) for recording in recordings] == [4, 3, 3]
+    clock.restart()
+    for recording in 2 * recordings:
+        device.work(20_000, "prepare")
+        clock.before_replay(recording)
+        for number, event in enumerate(recording.events):
+            event.ns = number * 1_000_000  # type: ignore[attr-defined]
+        device.now += 3_000_000
+        clock.after_replay(recording)
+    clock.settle()
+    # Two of three borders are left out and the laps beside are joined: each cost a million.
+    assert sum(clock.ns[stage] for stage in ("qkv", "attention", "mlp")) == 6 * 1_000_000
+    assert clock.ns["prepare"] < 150_000, "the graph's own time is no lap"

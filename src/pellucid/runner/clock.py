@@ -46,6 +46,9 @@ LEFT_OUT = 9
 """Of so many borders outside of graphs, one is left out. A layer has five to seven, so that in the
 layers of a model each gets its turn."""
 
+NOBODY = ""
+"""The stage of a lap whose time is no stage's."""
+
 ALL, ODD, EVEN = "all", "odd", "even"
 PATTERNS = (ALL, ODD, EVEN)
 """Which borders a recording has: all, or all but the first, third, … or the second, fourth, …"""
@@ -139,19 +142,32 @@ class EventClock(RunClock):
         self.ns: dict[str, int] = {}
         self._device = device
         self._inside: Recording | None = None
-        self._open: list[torch.cuda.Event] = []
+        self._stages: list[str] = []
+        self._open: list[torch.cuda.Event | None] = []
+        self._times: list[float | None] = []
         self._spare: list[torch.cuda.Event] = []
+        self._countdown = LEFT_OUT
         self._graphs: list[GraphTimes] = []
         self._last: torch.cuda.Event
         self._forget()
 
     def lap(self, stage: str) -> None:
+        """Short, for what it takes the host beside the event itself is not seen. Two lists that
+        grow and no object for each lap: objects call the garbage collector."""
         if self._inside is not None:
             self._inside.stages.append(stage)
             if self._inside.has_border():
                 self._inside.events.append(external_event())
-        elif self._laps.has_border(stage):
-            self._open.append(self._event())
+            return
+        event = None
+        self._countdown -= 1
+        # Of a stage that comes once there would be nothing to tell it from the next one by.
+        if self._countdown > 0 or stage not in self._stages:
+            event = self._event()
+        else:
+            self._countdown = LEFT_OUT
+        self._stages.append(stage)
+        self._open.append(event)
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
@@ -159,11 +175,14 @@ class EventClock(RunClock):
         for graph in self._graphs:
             graph.read()
         for event in self._open:
-            self._laps.times.append(self._last.elapsed_time(event) * 1e6)
+            if event is None:
+                self._times.append(None)
+                continue
+            self._times.append(self._last.elapsed_time(event) * 1e6)
             self._spare.append(self._last)
             self._last = event
         self._open.clear()
-        totals = defaultdict(float, self._laps.add_up())
+        totals = defaultdict(float, time_of_stages(self._stages, self._times))
         for graph in self._graphs:
             for stage, ns in graph.laps():
                 totals[stage] += ns
@@ -191,23 +210,28 @@ class EventClock(RunClock):
 
     def before_replay(self, recording: Recording) -> None:
         """Until here the device had nothing to do."""
-        self._laps.close("host_gap")
-        self._open.append(self._event())
+        self._mark("host_gap")
 
     def after_replay(self, recording: Recording) -> None:
         """The graph's own time belongs to its recording, so the next lap begins here."""
         recording.num_replays += 1
         recording.is_read = False
-        self._laps.close("")
-        self._open.append(self._event())
+        self._mark(NOBODY)
 
     def _forget(self) -> None:
-        self._laps = Laps()
+        self._stages.clear()
+        self._times.clear()
+        self._countdown = LEFT_OUT
         for graph in self._graphs:
             graph.forget()
         self._stream = torch.cuda.current_stream(self._device)
         self._last = self._event()
         self.ns = {}
+
+    def _mark(self, stage: str) -> None:
+        """A lap that has its border in any case."""
+        self._stages.append(stage)
+        self._open.append(self._event())
 
     def _event(self) -> torch.cuda.Event:
         """An event put down now. To make one costs the host more than to put it down, and so does
@@ -217,59 +241,30 @@ class EventClock(RunClock):
         return event
 
 
-class Laps:
-    """The laps outside of graphs: which have a border, and what stages and borders take.
+def time_of_stages(stages: Sequence[str], times: Sequence[float | None]) -> dict[str, float]:
+    """What each stage took outside of graphs, what borders cost taken out, in the times' unit.
 
-    Two lists that grow, and no object for each lap: more objects would call the garbage collector
-    more often, and its time would be taken for a stage's.
+    stages: one for each lap, `NOBODY` if its time counts for none. times: from the border before to
+    the one behind; None where that was left out, and the next lap's time is that of both.
     """
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-        """Nanoseconds before each border; to be filled in before adding up."""
-        self._stages: list[str] = []
-        self._joined: dict[int, str] = {}
-        """By the border's number: the stage before that has none of its own."""
-        self._open = ""
-        self._countdown = LEFT_OUT
-        self._known: set[str] = set()
-
-    def has_border(self, stage: str) -> bool:
-        """Whether the lap that ends here gets a border."""
-        self._countdown -= 1
-        # Of a stage that comes once there would be nothing to tell it from the next one by.
-        if self._countdown <= 0 and stage in self._known:
-            self._countdown = LEFT_OUT
-            self._open = stage
-            return False
-        self.close(stage)
-        self._known.add(stage)
-        return True
-
-    def close(self, stage: str) -> None:
-        """There is a border here, in any case. An empty `stage` is nobody's time."""
-        if self._open:
-            self._joined[len(self._stages)] = self._open
-            self._open = ""
-        self._stages.append(stage)
-
-    def add_up(self) -> dict[str, float]:
-        """Nanoseconds by stage, what borders cost taken out."""
-        alone, joined = defaultdict(list), []
-        for number, (stage, time) in enumerate(zip(self._stages, self.times, strict=True)):
-            if before := self._joined.get(number):
-                joined.append((before, stage, time))
-            elif stage:
-                alone[stage].append(time)
-        usual = {stage: statistics.median(times) for stage, times in alone.items()}
-        costs = [usual[a] + usual[b] - time for a, b, time in joined if a in usual and b in usual]
-        cost = max(0.0, statistics.median(costs or [0.0]))
-        totals = {stage: sum(times) - cost * len(times) for stage, times in alone.items()}
-        for a, b, time in joined:
-            mine = usual.get(a, 0.0) / max(1e-9, usual.get(a, 0.0) + usual.get(b, 0.0))
-            totals[a] = totals.get(a, 0.0) + mine * (time - cost)
-            totals[b] = totals.get(b, 0.0) + (1 - mine) * (time - cost)
-        return totals
+    alone, joined, before = defaultdict(list), [], ""
+    for stage, time in zip(stages, times, strict=True):
+        if time is None:
+            before = stage
+        elif before:
+            joined.append((before, stage, time))
+            before = ""
+        elif stage != NOBODY:
+            alone[stage].append(time)
+    usual = {stage: statistics.median(laps) for stage, laps in alone.items()}
+    costs = [usual[a] + usual[b] - time for a, b, time in joined if a in usual and b in usual]
+    cost = max(0.0, statistics.median(costs or [0.0]))
+    totals = {stage: sum(laps) - cost * len(laps) for stage, laps in alone.items()}
+    for a, b, time in joined:
+        mine = usual.get(a, 0.0) / max(1e-9, usual.get(a, 0.0) + usual.get(b, 0.0))
+        totals[a] = totals.get(a, 0.0) + mine * (time - cost)
+        totals[b] = totals.get(b, 0.0) + (1 - mine) * (time - cost)
+    return totals
 
 
 class GraphTimes:
