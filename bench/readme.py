@@ -54,7 +54,7 @@ What the KV cache buys: milliseconds per new token behind a sequence of that len
 """
 
 
-GPU, ABLATION = "gpu-h100.json", "ablate-h200.json"
+GPU, ABLATION = "gpu-h100.json", "ablate-h100.json"
 
 
 def gpu_section() -> str:

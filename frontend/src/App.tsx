@@ -9,11 +9,15 @@ import { ChatView } from "./views/Chat";
 import { Header } from "./views/Header";
 import { KeyField } from "./views/KeyField";
 import { MeasureNow } from "./views/MeasureNow";
+import { RooflineView } from "./views/Roofline";
 import { RunsView } from "./views/Runs";
 import { SwitchesView } from "./views/Switches";
+import { ValidationView } from "./views/Validation";
 
 const CONTENT: Record<View, () => JSX.Element> = {
   budget: BudgetView,
+  validation: ValidationView,
+  roofline: RooflineView,
   chat: ChatView,
   switches: SwitchesView,
   runs: RunsView,
@@ -21,13 +25,19 @@ const CONTENT: Record<View, () => JSX.Element> = {
 
 const TABS = [
   { key: "budget", text: "Budget" },
+  { key: "validation", text: "Validation" },
+  { key: "roofline", text: "Roofline" },
   { key: "chat", text: "Chat" },
   { key: "switches", text: "Switches" },
   { key: "runs", text: "Runs" },
 ] as const;
 
+/** What a saved copy shows: the views that need no server. */
+const OFFLINE: readonly View[] = ["budget", "validation", "roofline"];
+
 export function App(): JSX.Element {
-  const view = offline.value ? "budget" : link.value.view;
+  const tabs = offline.value ? TABS.filter(({ key }) => OFFLINE.includes(key)) : TABS;
+  const view = tabs.find(({ key }) => key === link.value.view)?.key ?? "budget";
   const Content = CONTENT[view];
   return (
     <>
@@ -39,16 +49,10 @@ export function App(): JSX.Element {
           <Answer />
           <MeasureNow />
         </div>
-        {offline.value ? (
+        <Tabs label="View" name="view" tabs={tabs} chosen={view} onChoose={(key) => go({ view: key })} />
+        <TabPanel name="view" chosen={view}>
           <Content />
-        ) : (
-          <>
-            <Tabs label="View" name="view" tabs={TABS} chosen={view} onChoose={(key) => go({ view: key })} />
-            <TabPanel name="view" chosen={view}>
-              <Content />
-            </TabPanel>
-          </>
-        )}
+        </TabPanel>
       </main>
     </>
   );

@@ -7,11 +7,14 @@ import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Capabilities, Switch } from "../src/api/types";
+import type { Calibration } from "../src/data/calibration";
 import type { Kind } from "../src/data/provenance";
 import type { RunFile } from "../src/data/runfile";
+import { PAIRS, RECORDED } from "./recorded";
 import { HERE, sampleAnswers, sampleRun, THERE } from "./sample";
 
-const DIST = fileURLToPath(new URL("../../src/pellucid/web/dist", import.meta.url));
+// Another build than the one that is served can be tested beside it.
+const DIST = process.env.DIST ?? fileURLToPath(new URL("../../src/pellucid/web/dist", import.meta.url));
 const POLICY =
   "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 const TYPES: Record<string, string> = {
@@ -27,6 +30,10 @@ export interface Mock {
   runs: RunFile[];
   /** Of all runs, in place of their own. */
   kind: Kind | null;
+  /** Of runs by their id; what has none here is refused. */
+  calibrations: Calibration[];
+  /** How often one was asked for. */
+  fits: number;
   busy: boolean;
   key: string;
   /** Milliseconds between the events of a stream. */
@@ -41,6 +48,8 @@ export async function startMock(): Promise<Mock> {
     url: "",
     runs: [HERE, THERE],
     kind: null,
+    calibrations: PAIRS.map(({ fit }) => fit),
+    fits: 0,
     busy: false,
     key: "",
     pause: 15,
@@ -70,6 +79,7 @@ async function answer(mock: Mock, request: IncomingMessage, response: ServerResp
   if (path.startsWith("/explorer/v1/runs/"))
     return oneRun(mock, path.slice("/explorer/v1/runs/".length), response);
   if (path === "/explorer/v1/answers") return json(response, { answers: sampleAnswers(body.run as RunFile) });
+  if (path === "/explorer/v1/calibrate") return calibrate(mock, body.run as RunFile, response);
   if (path === "/explorer/v1/measure") return measure(mock, body, response);
   if (path === "/v1/chat/completions") return chat(mock, response);
   json(response, { error: { message: "no such path" } }, 404);
@@ -100,7 +110,7 @@ async function read(request: IncomingMessage): Promise<unknown> {
 }
 
 const kindOf = (mock: Mock, run: RunFile): Kind =>
-  mock.kind ?? (run.environment.gpu ? "recorded" : "measured");
+  mock.kind ?? (run.environment.gpu || run.id === RECORDED.id ? "recorded" : "measured");
 
 const entry = (mock: Mock, run: RunFile): object => ({
   id: run.id,
@@ -114,6 +124,14 @@ function oneRun(mock: Mock, id: string, response: ServerResponse): void {
   const run = mock.runs.find((known) => known.id === id);
   if (!run) return json(response, { error: { message: "no such run" } }, 404);
   json(response, { run, answers: sampleAnswers(run, kindOf(mock, run)) });
+}
+
+function calibrate(mock: Mock, run: RunFile, response: ServerResponse): void {
+  mock.fits += 1;
+  const found = mock.calibrations.find((calibration) => calibration.run === run.id);
+  if (found) return json(response, found);
+  const message = "the run has 5 cells, and calibrating needs 6: measure more lengths, or both phases";
+  json(response, { error: { message } }, 400);
 }
 
 /** Send events one after another; a closed connection ends them. */

@@ -4,10 +4,11 @@
     python tests/golden/make_roofline.py
 
 Writes frontend/tests/golden/roofline.json, questions drawn with a fixed seed and what Python
-answers, and frontend/src/model/peaks.json, the data sheets that both sides share. A vector is
-`given`, the records of the question as they are, and `found`, what `budget_of` or `crossings_of`
-makes of them; unit/test_roofline_golden.py makes it again. Floats are written by repr, which loses
-nothing.
+answers, and what both sides share: frontend/src/model/peaks.json, the data sheets, and
+switches.json beside it, what the switchboard says of switches that exclude each other. A vector is
+`given`, the records of the question as they are, and `found`, what `budget_of`, `crossings_of` or
+`effects_of` makes of them; unit/test_roofline_golden.py makes it again. Floats are written by repr,
+which loses nothing.
 """
 
 from __future__ import annotations
@@ -20,20 +21,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pellucid.explore.crossover import modelled
+from pellucid.explore.crossover import effects, modelled
 from pellucid.explore.peaks import PEAKS, SLOWEST, STARTS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Cost, Hardware, budget
 from pellucid.explore.work import Choices, Workload
+from pellucid.features import FEATURES
 from pellucid.model.spec import ModelSpec
 
 FRONTEND = Path(__file__).parents[2] / "frontend"
 VECTORS = FRONTEND / "tests" / "golden" / "roofline.json"
 SHEETS = FRONTEND / "src" / "model" / "peaks.json"
+SWITCHES = FRONTEND / "src" / "model" / "switches.json"
 
 Record = dict[str, Any]
 
 SEED = 20
-NUM_BUDGETS, NUM_CROSSOVERS = 540, 60
+NUM_BUDGETS, NUM_CROSSOVERS, NUM_EFFECTS = 540, 60, 40
 MOST_STEPS = 40
 """Of one prompt batch; more would only make the vectors slow to check."""
 
@@ -150,9 +153,12 @@ def draw_hardware(rng: random.Random, activation_bytes: float) -> Record:
         "name": "random",
         "kind": "calibrated",
         "launch_s": spread(rng, 1e-6, 2e-5),
+        "library_s": spread(rng, 1e-6, 2e-5),
         "node_s": spread(rng, 3e-7, 2e-5),
+        "attention_launches": rng.choice((1.0, spread(rng, 1, 5))),
         "host_s": spread(rng, 1e-5, 2e-3),
         "host_row_s": rng.choice((0.0, spread(rng, 1e-7, 1e-4))),
+        "host_token_s": rng.choice((0.0, spread(rng, 1e-8, 1e-6))),
         **{f"eta_{name}": spread(rng, 0.05, 1) for name in etas},
         "eta_elementwise": spread(rng, 0.1, 3),
         "gemm_rows": spread(rng, 0.1, 64),
@@ -194,11 +200,11 @@ def draw_crossover(rng: random.Random, index: int) -> Record:
 # What is found
 
 
-def budgets_at(given: Record) -> Callable[[int], Budget]:
-    """From a length to the budget of the question."""
+def budgets_at(given: Record, choices: Choices | None = None) -> Callable[[int], Budget]:
+    """From a length to the budget of the question, or of the same with other choices."""
     shape = given["spec"] | {"local_layers": tuple(given["spec"]["local_layers"])}
-    spec = ModelSpec(**shape, **REST)
-    choices, hardware = Choices(**given["choices"]), Hardware(**given["hardware"])
+    spec, hardware = ModelSpec(**shape, **REST), Hardware(**given["hardware"])
+    choices = choices or Choices(**given["choices"])
 
     @functools.cache
     def at(length: int) -> Budget:
@@ -230,6 +236,20 @@ def crossings_of(given: Record) -> Record:
     return {name: answer._asdict() for name, answer in answers.items()}
 
 
+def effects_of(given: Record) -> Record:
+    """What each switch that is on does to S10."""
+    choices = Choices(**given["choices"])
+    return effects(lambda these: budgets_at(given, these), choices, given["limit"])
+
+
+def switches() -> list[Record]:
+    """Of the switchboard, what turning a switch off takes."""
+    return [
+        {"key": feature.key, "off": feature.off, "conflicts": list(feature.conflicts)}
+        for feature in FEATURES
+    ]
+
+
 def sheets() -> Record:
     """The data sheets, and what goes with them."""
     return {
@@ -252,6 +272,7 @@ def vectors(seed: int = SEED) -> Record:
     rng = random.Random(seed)
     budgets = [draw_budget(rng, i) for i in range(NUM_BUDGETS)]
     crossovers = [draw_crossover(rng, i) for i in range(NUM_CROSSOVERS)]
+    changes = [draw_crossover(rng, i) for i in range(NUM_EFFECTS)]
     return {
         "stages": MODELLED,
         "columns": ("flops", "bytes", "launches", "seconds", "bound"),
@@ -259,6 +280,7 @@ def vectors(seed: int = SEED) -> Record:
         "machines": machines(),
         "budgets": [{"given": given, "found": budget_of(given)} for given in budgets],
         "crossovers": [{"given": given, "found": crossings_of(given)} for given in crossovers],
+        "effects": [{"given": given, "found": effects_of(given)} for given in changes],
     }
 
 
@@ -267,4 +289,5 @@ if __name__ == "__main__":
         path.parent.mkdir(parents=True, exist_ok=True)
     VECTORS.write_text(json.dumps(vectors(), separators=(",", ":")) + "\n")
     SHEETS.write_text(json.dumps(sheets(), indent=2) + "\n")
-    print(f"{VECTORS}: {VECTORS.stat().st_size / 1e6:.2f} MB\n{SHEETS}")
+    SWITCHES.write_text(json.dumps(switches(), indent=2) + "\n")
+    print(f"{VECTORS}: {VECTORS.stat().st_size / 1e6:.2f} MB\n{SHEETS}\n{SWITCHES}")

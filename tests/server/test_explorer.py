@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +16,9 @@ import pytest
 from fake_engine import FakeEngine, fake_measure
 from fake_server import Running
 
+from pellucid.cli import main
+from pellucid.errors import InputError
+from pellucid.explore import calibrate as calibration
 from pellucid.explore import runfile
 from pellucid.features import FEATURES
 from pellucid.request import Request, SamplingParams
@@ -74,6 +78,76 @@ def test_a_run_from_elsewhere_is_answered_as_recorded(server: Running) -> None:
     refused = http.post("/explorer/v1/answers", json={"run": run})
     assert refused.status_code == 400
     assert "do not add up" in refused.json()["error"]["message"]
+
+
+RECORDED = Path(__file__).parents[2] / "bench" / "results" / "run-smollm2-cpu.json"
+
+
+def test_a_run_is_calibrated_as_on_the_command_line(
+    server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, machine = runfile.read(RECORDED), tmp_path / "machine.json"
+    sent = server.http().post("/explorer/v1/calibrate", json={"run": run})
+    assert sent.status_code == 200
+    assert main(["calibrate", "--run", str(RECORDED), "--json", str(machine)]) == 0
+    written = json.loads(machine.read_text())
+    del written["environment"]
+    assert sent.json() == written
+    assert written["run"] == run["id"] and written["report"]["num_held_out"] > 0
+
+
+def test_a_fit_leaves_the_others_their_turn(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It happens beside the event loop, and one at a time."""
+    run, fitting, most = runfile.read(RECORDED), 0, 0
+    go = threading.Event()
+
+    def slow(record: runfile.Record) -> calibration.Calibration:
+        nonlocal fitting, most
+        fitting += 1
+        most = max(most, fitting)
+        go.wait(10)
+        fitting -= 1
+        raise InputError(f"no fit of {record['id']}", param="run")
+
+    monkeypatch.setattr(calibration, "calibrate", slow)
+
+    def ask(statuses: list[int]) -> None:
+        with httpx.Client(base_url=server.url, timeout=20) as http:
+            statuses.append(http.post("/explorer/v1/calibrate", json={"run": run}).status_code)
+
+    statuses: list[int] = []
+    asking = [threading.Thread(target=ask, args=(statuses,)) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    while not fitting:
+        time.sleep(0.01)
+    assert server.http().get("/health").status_code == 200
+    assert not statuses
+    go.set()
+    for thread in asking:
+        thread.join(10)
+    assert statuses == [400, 400] and most == 1
+
+
+def test_a_run_that_cannot_be_calibrated_says_why(server: Running) -> None:
+    http = server.http()
+    few = runfile.read(RECORDED)
+    few = runfile.seal({**few, "cells": few["cells"][:5]})
+    poor = measure(server, **SHORT)[-1]["run"]
+    changed = {**few, "closure": 1.0}
+    for run, words in (
+        (few, "has 5 cells, and calibrating needs 6"),
+        (poor, "limits.matmul_flop_s"),
+        (changed, "id does not match"),
+    ):
+        refused = http.post("/explorer/v1/calibrate", json={"run": run})
+        assert refused.status_code == 400
+        assert words in refused.json()["error"]["message"]
+        assert refused.json()["error"]["type"] == "invalid_request_error"
+    assert http.post("/explorer/v1/calibrate", json={"ran": few}).status_code == 400
+    assert http.get("/explorer/v1/calibrate").status_code == 405
 
 
 def test_an_unknown_run_says_what_to_do(server: Running) -> None:

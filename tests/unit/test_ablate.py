@@ -102,7 +102,7 @@ def test_the_report(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
         )
         assert row["single_ms_per_token"]["median"] > 0
         assert row["stages_ms"]["attention"] > 0
-        assert sum(row["stages_ms"].values()) == pytest.approx(row["stages_wall_ms"])
+        assert sum(row["stages_ms"].values()) == pytest.approx(row["stages_wall_ms"], rel=0.1)
         assert row["output_len"] == {"batch": 6, "single": 6}
         assert not row["shortened"]
         assert all(4 < run["num_output"] <= 18 for run in row["runs"]["batch"])

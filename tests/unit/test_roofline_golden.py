@@ -40,9 +40,13 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-@pytest.mark.parametrize(("kind", "least"), [("budgets", 500), ("crossovers", 50)])
+@pytest.mark.parametrize(("kind", "least"), [("budgets", 500), ("crossovers", 50), ("effects", 40)])
 def test_every_vector_is_what_the_model_finds(kind: str, least: int) -> None:
-    answer = {"budgets": maker.budget_of, "crossovers": maker.crossings_of}[kind]
+    answer = {
+        "budgets": maker.budget_of,
+        "crossovers": maker.crossings_of,
+        "effects": maker.effects_of,
+    }[kind]
     vectors = GOLDEN[kind]
     assert len(vectors) >= least
     for i, vector in enumerate(vectors):
@@ -54,3 +58,18 @@ def test_names_defaults_and_data_sheets_are_those_of_today() -> None:
     assert GOLDEN["defaults"] == asdict(Choices()), STALE
     assert GOLDEN["machines"] == maker.machines(), STALE
     assert json.loads(maker.SHEETS.read_text()) == maker.sheets(), STALE
+
+
+def test_the_switches_of_the_page_are_those_of_the_switchboard() -> None:
+    written = json.loads(maker.SWITCHES.read_text())
+    assert written == maker.switches(), STALE
+    assert {row["key"]: row["off"] for row in written}["kv_cache"] == "off"
+    assert any(row["conflicts"] for row in written)
+
+
+def test_some_vector_turns_off_what_another_switch_needs() -> None:
+    def depends(vector: dict[str, Any]) -> bool:
+        choices = vector["given"]["choices"]
+        return choices["overlap"] == choices["kv_cache"] == "on" and "kv_cache" in vector["found"]
+
+    assert any(map(depends, GOLDEN["effects"])), "no vector looks at conflicts"

@@ -27,6 +27,11 @@ export async function answersFor(run: unknown): Promise<Answer[]> {
   return ((await response.json()) as { answers: Answer[] }).answers;
 }
 
+/** A machine fitted to the run; refused if the run has too few cells. */
+export async function calibrate(run: unknown): Promise<unknown> {
+  return (await request("explorer/v1/calibrate", { run })).json();
+}
+
 export function measure(
   settings: MeasureSettings & { force: boolean },
   signal: AbortSignal,

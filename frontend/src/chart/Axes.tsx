@@ -12,9 +12,11 @@ interface Props {
   readonly scales: Scales;
   readonly measure: Measure;
   readonly paint: Paint;
+  /** What the lengths are lengths of. */
+  readonly along: string;
 }
 
-export function Axes({ frame, scales: { x, y }, measure, paint }: Props): JSX.Element {
+export function Axes({ frame, scales: { x, y }, measure, paint, along }: Props): JSX.Element {
   const levels = measure === "share" ? SHARES : y.ticks(4);
   const middle = (frame.left + frame.right) / 2;
   return (
@@ -36,7 +38,7 @@ export function Axes({ frame, scales: { x, y }, measure, paint }: Props): JSX.El
         </g>
       ))}
       <text x={middle} y={frame.bottom + 38} text-anchor="middle">
-        length in tokens, logarithmic
+        {along}, logarithmic
       </text>
     </g>
   );

@@ -2,16 +2,27 @@
 
 import type { JSX } from "preact";
 import type { Answer } from "../data/answers";
-import { nearest, type Budget, type Measure } from "../data/budget";
+import { nearest, type Budget, type Measure, type Scope } from "../data/budget";
 import type { Paint } from "../state/theme";
 import { Axes } from "./Axes";
 import { Bands, Labels } from "./Bands";
 import { Crossings } from "./Crossings";
+import { ModelLines, tailOf } from "./ModelLines";
 import { bandsOf, type Frame, type Scales } from "./geometry";
 import { Points } from "./Points";
 
+const ALONG: Record<Scope, string> = {
+  decode: "length in tokens",
+  prefill: "prompt in tokens",
+  request: "prompt in tokens",
+};
+
 interface Props {
   readonly budget: Budget;
+  /** What the model says of the same; null: not shown. */
+  readonly model: Budget | null;
+  /** Where the cursor rests. */
+  readonly stops: readonly { readonly length: number }[];
   readonly answer: Answer | undefined;
   readonly measure: Measure;
   readonly length: number;
@@ -23,13 +34,15 @@ interface Props {
 }
 
 export function BudgetChart(props: Props): JSX.Element {
-  const { budget, answer, measure, frame, scales, paint } = props;
+  const { budget, model, stops, answer, measure, frame, scales, paint } = props;
   const shared = { frame, scales, paint, kind: budget.kind, bands: bandsOf(budget, measure, scales) };
-  const shown = budget.columns[nearest(budget.columns, props.length)]?.length ?? 1;
+  const last = budget.columns.at(-1)?.length ?? 1;
+  const tail = model ? tailOf(model, last, measure, scales) : [];
+  const shown = stops[nearest(stops, props.length)]?.length ?? 1;
   const pick = (event: MouseEvent): void => {
     const svg = event.currentTarget as SVGSVGElement;
     const length = scales.x.invert(event.clientX - svg.getBoundingClientRect().left);
-    props.onPick(budget.columns[nearest(budget.columns, length)]?.length ?? 1);
+    props.onPick(stops[nearest(stops, length)]?.length ?? 1);
   };
   return (
     <svg
@@ -43,8 +56,10 @@ export function BudgetChart(props: Props): JSX.Element {
       font-family="system-ui, sans-serif"
       onClick={pick}
     >
-      <Axes {...shared} measure={measure} />
+      <Axes {...shared} measure={measure} along={ALONG[budget.phase]} />
       <Bands {...shared} />
+      {model && tail.length > 0 && <Bands {...shared} kind={model.kind} bands={tail} />}
+      {model && <ModelLines {...shared} model={model} measure={measure} />}
       <path
         d={`M${scales.x(shown)} ${frame.top}V${frame.bottom}`}
         stroke={paint.ink}
@@ -53,7 +68,7 @@ export function BudgetChart(props: Props): JSX.Element {
       />
       {measure === "share" && answer && <Crossings {...shared} answer={answer} />}
       <Points {...shared} budget={budget} measure={measure} />
-      <Labels {...shared} />
+      <Labels {...shared} bands={tail.length > 0 ? tail : shared.bands} />
     </svg>
   );
 }

@@ -1,10 +1,10 @@
 // Where everything in a budget chart lies, in CSS pixels. No drawing here.
 
 import { extent, max } from "d3-array";
-import { scaleLinear, scaleLog, type ScaleContinuousNumeric } from "d3-scale";
 import { area, line, stack } from "d3-shape";
 import type { Budget, Column, Measure } from "../data/budget";
 import { OTHER, type Part } from "../data/stages";
+import { linearScale, logScale, niceEnds, type LinearScale, type Scale } from "./scale";
 
 export interface Frame {
   readonly width: number;
@@ -15,11 +15,9 @@ export interface Frame {
   readonly bottom: number;
 }
 
-type Scale = ScaleContinuousNumeric<number, number>;
-
 export interface Scales {
   readonly x: Scale;
-  readonly y: Scale;
+  readonly y: LinearScale;
 }
 
 export interface Band {
@@ -50,12 +48,12 @@ export function frameOf(width: number): Frame {
 export function scalesOf(budgets: readonly Budget[], measure: Measure, frame: Frame): Scales {
   const columns = budgets.flatMap((budget) => budget.columns);
   const [least = 1, most = 1] = extent(columns, (column) => column.length);
-  const domain = least === most ? [least / 2, most * 2] : [least, most];
-  const x = scaleLog().base(2).domain(domain).range([frame.left, frame.right]);
-  const y = scaleLinear()
-    .domain([0, top(columns, measure)])
-    .range([frame.bottom, frame.top]);
-  return { x, y: measure === "ms" ? y.nice(4) : y };
+  const domain = least === most ? ([least / 2, most * 2] as const) : ([least, most] as const);
+  const highest = top(columns, measure);
+  return {
+    x: logScale(domain, [frame.left, frame.right]),
+    y: linearScale(measure === "ms" ? niceEnds([0, highest], 4) : [0, highest], [frame.bottom, frame.top]),
+  };
 }
 
 // Medians need not add up to the whole, so the whole is not where the axis has to end.

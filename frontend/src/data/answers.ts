@@ -26,6 +26,8 @@ export const LEVELS = [
   { key: "s50", share: 0.5, word: "dominant" },
 ] as const;
 
+export type Level = (typeof LEVELS)[number]["key"];
+
 /** The same answer read somewhere else or later: nothing in it was measured here. */
 export function asRecorded(answer: Answer): Answer {
   const recorded = (crossing: Crossing): Crossing =>

@@ -4,12 +4,22 @@
 // last; so a block in which the machine was slow changes no share. A group's samples are the sums of
 // its stages', block by block. Medians do not add up exactly; nothing is stretched to make them.
 
-import { Figure, type Kind } from "./provenance";
+import { Figure, KIND_WORDS, type Kind } from "./provenance";
 import type { Answer } from "./answers";
-import type { Cell, Phase, RunFile } from "./runfile";
+import { type Cell, type Phase, PHASES, type RunFile } from "./runfile";
 import { type Detail, type Part, partOf, partsOf } from "./stages";
 
 const NS_PER_MS = 1e6;
+
+/** What a budget is of: one phase as it was measured, or the request that both make together. */
+export type Scope = Phase | "request";
+export const SCOPES: readonly Scope[] = [...PHASES, "request"];
+
+export const SCOPE_WORDS: Record<Scope, string> = {
+  decode: "a decode step",
+  prefill: "a prefill",
+  request: "a whole request",
+};
 
 /** A run with what is known about it. */
 export interface Loaded {
@@ -32,9 +42,11 @@ export interface Column {
 }
 
 export interface Budget {
-  readonly phase: Phase;
+  readonly phase: Scope;
   readonly batch: number;
   readonly kind: Kind;
+  /** What was done to the measured times, in words; empty: nothing. */
+  readonly how: string;
   readonly parts: readonly Part[];
   readonly columns: readonly Column[];
 }
@@ -42,15 +54,27 @@ export interface Budget {
 /** The budget of one phase at one batch; null if the run has no such cells. */
 export function budgetOf(loaded: Loaded, phase: Phase, batch: number, detail: Detail): Budget | null {
   const cells = loaded.run.cells.filter((cell) => cell.phase === phase && cell.batch === batch);
+  return budgetFrom(cells, { phase, batch, kind: loaded.kind, how: "" }, detail);
+}
+
+/** What the columns of a budget are made of: the samples at one length, block by block. */
+export type Samples = Pick<Cell, "length" | "wall_ns" | "stages_ns">;
+
+/** The budget of such samples; null if there are none. */
+export function budgetFrom(
+  cells: readonly Samples[],
+  what: Omit<Budget, "parts" | "columns">,
+  detail: Detail,
+): Budget | null {
   if (cells.length === 0) return null;
   const stages = new Set(cells.flatMap((cell) => Object.keys(cell.stages_ns)));
   const parts = partsOf([...stages], detail);
-  const columns = cells.map((cell) => columnOf(cell, parts, detail, loaded.kind));
+  const columns = cells.map((cell) => columnOf(cell, parts, detail, what.kind));
   columns.sort((a, b) => a.length - b.length);
-  return { phase, batch, kind: loaded.kind, parts, columns };
+  return { ...what, parts, columns };
 }
 
-function columnOf(cell: Cell, parts: readonly Part[], detail: Detail, kind: Kind): Column {
+function columnOf(cell: Samples, parts: readonly Part[], detail: Detail, kind: Kind): Column {
   const amounts = parts.map((part) => [part.key, amountOf(cell, part.key, detail, kind)] as const);
   const wall = Figure.median(
     cell.wall_ns.map((ns) => ns / NS_PER_MS),
@@ -59,7 +83,7 @@ function columnOf(cell: Cell, parts: readonly Part[], detail: Detail, kind: Kind
   return { length: cell.length, wall, amounts: new Map(amounts) };
 }
 
-function amountOf(cell: Cell, part: string, detail: Detail, kind: Kind): Amount {
+function amountOf(cell: Samples, part: string, detail: Detail, kind: Kind): Amount {
   const stages = Object.entries(cell.stages_ns).filter(([key]) => partOf(key, detail) === part);
   const sums = cell.wall_ns.map((_, block) => stages.reduce((sum, [, ns]) => sum + (ns[block] ?? 0), 0));
   return {
@@ -74,14 +98,23 @@ function amountOf(cell: Cell, part: string, detail: Detail, kind: Kind): Amount 
   };
 }
 
-export function batchesOf(run: RunFile, phase: Phase): number[] {
+/** Where a budget's figures come from, in words. */
+export const originOf = ({ kind, how }: Pick<Budget, "kind" | "how">): string =>
+  how ? `${KIND_WORDS[kind]}, ${how}` : KIND_WORDS[kind];
+
+/** The batches that were measured; of a request, those of both its phases. */
+export function batchesOf(run: RunFile, phase: Scope): number[] {
+  if (phase === "request") {
+    const prompts = batchesOf(run, "prefill");
+    return batchesOf(run, "decode").filter((batch) => prompts.includes(batch));
+  }
   const batches = run.cells.filter((cell) => cell.phase === phase).map((cell) => cell.batch);
   return [...new Set(batches)].sort((a, b) => a - b);
 }
 
-/** The column whose length is nearest, by ratio. */
-export function nearest(columns: readonly Column[], length: number): number {
-  const far = (column: Column): number => Math.abs(Math.log2(column.length / length));
+/** The column, or whatever has a length, that is nearest, by ratio. */
+export function nearest(columns: readonly Pick<Column, "length">[], length: number): number {
+  const far = (column: Pick<Column, "length">): number => Math.abs(Math.log2(column.length / length));
   return columns.reduce((best, column, index) => {
     const champion = columns[best];
     return champion && far(champion) <= far(column) ? best : index;

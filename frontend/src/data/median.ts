@@ -9,8 +9,8 @@
 export interface Interval {
   readonly lo: number;
   readonly hi: number;
-  /** Bounds: of a difference, from the outer ends of both intervals. */
-  readonly how: "95 %" | "least to most" | "bounds";
+  /** Bounds: of a difference or a sum, from the ends of the intervals. 90 % band: a model's. */
+  readonly how: "95 %" | "least to most" | "bounds" | "90 % band";
 }
 
 const MISS = 0.05;

@@ -1,5 +1,5 @@
 // Where a number comes from. Nothing can be drawn without it: charts and tables take only a `Figure`,
-// and a `Figure` is made from samples and their kind and in no other way.
+// and a `Figure` is made from samples or a model and its kind, and in no other way.
 
 import { medianOf, type Interval } from "./median";
 
@@ -45,6 +45,23 @@ export class Figure {
   static median(samples: readonly number[], kind: Kind): Figure {
     const { value, interval } = medianOf(samples);
     return new Figure(value, interval, samples.length, kind);
+  }
+
+  /** What a model says, with its band; no sample is behind it. */
+  static modelled(value: number, lo: number, hi: number, kind: Extract<Kind, "calibrated" | "spec">): Figure {
+    return new Figure(value, { lo, hi, how: "90 % band" }, 0, kind);
+  }
+
+  /** Medians added up; the ends of their intervals are too. */
+  static total(figures: readonly Figure[]): Figure {
+    const sum = (of: (figure: Figure) => number): number =>
+      figures.reduce((total, figure) => total + of(figure), 0);
+    return new Figure(
+      sum((figure) => figure.value),
+      { lo: sum((figure) => figure.interval.lo), hi: sum((figure) => figure.interval.hi), how: "bounds" },
+      Math.min(...figures.map((figure) => figure.n)),
+      weakest(figures.map((figure) => figure.kind)),
+    );
   }
 
   /** `a` − `b` of two runs. Their blocks are no pairs, so the interval is as wide as both allow. */

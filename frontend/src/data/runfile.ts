@@ -1,5 +1,6 @@
-// The run file, schema 1: what `pellucid measure` writes and the server sends. A file that does not
-// fit is refused with the name of the field that is wrong and what was expected there.
+// The run file, schema 1: what `pellucid measure` writes and the server sends.
+
+import { BadFile, count, list, number, oneOf, parse, record, show, text } from "./fields";
 
 export const SCHEMA = 1;
 
@@ -28,7 +29,8 @@ export interface RunFile {
   readonly schema: number;
   readonly id: string;
   readonly environment: Environment;
-  readonly model: { readonly name: string };
+  /** `spec`: the model's shape; looked at where it is needed, as the fields below are. */
+  readonly model: { readonly name: string; readonly spec?: unknown };
   readonly engine: {
     readonly device: string;
     readonly dtype: string;
@@ -39,25 +41,23 @@ export interface RunFile {
   readonly closure: number;
   readonly instrument_ratio: number;
   readonly interrupted: boolean;
+  /** What the machine reached in the same run, per second. */
+  readonly limits?: unknown;
+  /** Sizes of what a step reads; `head_bytes`: the LM head's part of `weight_bytes`. */
+  readonly weight_bytes?: number;
+  readonly head_bytes?: number;
+  readonly kv_bytes_per_token?: number;
 }
 
-export class BadRunFile extends Error {}
-
 export function parseRunFile(text: string): RunFile {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new BadRunFile(`This is not JSON (${String(error instanceof Error ? error.message : error)}).`);
-  }
-  return checkRunFile(value);
+  return checkRunFile(parse(text));
 }
 
 /** The same object, known to hold what this page reads; anything more in it is kept. */
 export function checkRunFile(value: unknown): RunFile {
   const run = record(value, "the file");
   if (run.schema !== SCHEMA) {
-    throw new BadRunFile(
+    throw new BadFile(
       `schema is ${show(run.schema)}; this page reads schema ${SCHEMA}, as \`pellucid measure\` writes it.`,
     );
   }
@@ -70,7 +70,7 @@ export function checkRunFile(value: unknown): RunFile {
   record(engine.switches, "engine.switches");
   for (const key of ["closure", "instrument_ratio"]) number(run[key], key);
   const cells = list(run.cells, "cells");
-  if (cells.length === 0) throw new BadRunFile("cells is empty: the file holds no measurement.");
+  if (cells.length === 0) throw new BadFile("cells is empty: the file holds no measurement.");
   cells.forEach(checkCell);
   return value as RunFile; // every field that the type names has been looked at
 }
@@ -78,58 +78,21 @@ export function checkRunFile(value: unknown): RunFile {
 function checkCell(value: unknown, index: number): void {
   const at = `cells[${index}]`;
   const cell = record(value, at);
-  if (cell.phase !== "decode" && cell.phase !== "prefill") {
-    throw new BadRunFile(`${at}.phase is ${show(cell.phase)}; it can be decode or prefill.`);
-  }
+  oneOf(cell.phase, PHASES, `${at}.phase`);
   for (const key of ["length", "batch", "num_steps"]) count(cell[key], `${at}.${key}`);
   const blocks = times(cell.wall_ns, `${at}.wall_ns`);
-  if (blocks === 0) throw new BadRunFile(`${at}.wall_ns is empty: no block was measured.`);
+  if (blocks === 0) throw new BadFile(`${at}.wall_ns is empty: no block was measured.`);
   times(cell.timed_wall_ns, `${at}.timed_wall_ns`);
   for (const [stage, values] of Object.entries(record(cell.stages_ns, `${at}.stages_ns`))) {
     const found = times(values, `${at}.stages_ns.${stage}`);
     if (found !== blocks) {
-      throw new BadRunFile(`${at}.stages_ns.${stage} has ${found} blocks, wall_ns has ${blocks}.`);
+      throw new BadFile(`${at}.stages_ns.${stage} has ${found} blocks, wall_ns has ${blocks}.`);
     }
   }
-}
-
-type Fields = Readonly<Record<string, unknown>>;
-
-function record(value: unknown, at: string): Fields {
-  if (typeof value === "object" && value !== null && !Array.isArray(value)) return value as Fields;
-  throw wrong(at, value, "an object");
-}
-
-function list(value: unknown, at: string): readonly unknown[] {
-  if (Array.isArray(value)) return value;
-  throw wrong(at, value, "a list");
-}
-
-function text(value: unknown, at: string): void {
-  if (typeof value !== "string") throw wrong(at, value, "text");
-}
-
-function number(value: unknown, at: string): void {
-  if (typeof value !== "number" || !Number.isFinite(value)) throw wrong(at, value, "a number");
-}
-
-function count(value: unknown, at: string): void {
-  if (!Number.isInteger(value) || Number(value) < 1) throw wrong(at, value, "a whole number of 1 or more");
 }
 
 function times(value: unknown, at: string): number {
   const values = list(value, at);
   values.forEach((time, index) => number(time, `${at}[${index}]`));
   return values.length;
-}
-
-function wrong(at: string, value: unknown, expected: string): BadRunFile {
-  return new BadRunFile(
-    value === undefined ? `${at} is missing.` : `${at} is ${show(value)}; expected ${expected}.`,
-  );
-}
-
-function show(value: unknown): string {
-  const json = JSON.stringify(value) ?? "missing";
-  return json.length > 40 ? `${json.slice(0, 40)}…` : json;
 }

@@ -80,4 +80,11 @@ export function partsOf(stages: readonly string[], detail: Detail): Part[] {
   return [...named, ...strange.map(unknown), find(OTHER)];
 }
 
+/** Those of the first, and before its last, which is `other`, those that only the second has. */
+export function eitherOf(first: readonly Part[], second: readonly Part[]): readonly Part[] {
+  const added = second.filter(({ key }) => !first.some((part) => part.key === key));
+  const before = first.filter(({ key }) => key !== OTHER);
+  return [...before, ...added, ...first.filter(({ key }) => key === OTHER)];
+}
+
 export const allColors = (): string[] => [...STAGES, ...GROUPS].map((part) => part.color).concat(UNKNOWN);

@@ -7,6 +7,13 @@ const grouped = format(",d");
 /** 13189 → "13,189". */
 export const tokens = (count: number): string => grouped(count);
 
+/** 13189 → "13,189 tokens", 1 → "1 token"; of a kind: "128 output tokens". */
+export const inTokens = (count: number, of = ""): string =>
+  `${tokens(count)} ${of && `${of} `}${count === 1 ? "token" : "tokens"}`;
+
+/** By how much a count changes: "+1,024", "−80", "0". */
+export const change = (count: number): string => (count > 0 ? `+${tokens(count)}` : tokens(count));
+
 /** 0.1234 → "12.3 %". */
 export const percent = (share: number, digits = 1): string => `${minus((share * 100).toFixed(digits))} %`;
 
@@ -30,6 +37,9 @@ export function duration(ms: number): string {
   const unit = unitOf(ms);
   return `${minus(digits(ms / unit.ms))} ${unit.name}`;
 }
+
+/** The same with its sign, for a change: "+1.23 ms". */
+export const signed = (ms: number): string => (ms > 0 ? `+${duration(ms)}` : duration(ms));
 
 /** Both ends in the unit and with the digits of the larger one. */
 export function durations(lo: number, hi: number): string {

@@ -2,6 +2,7 @@
 
 import type { Loaded } from "../data/budget";
 import { asRecorded } from "../data/answers";
+import { settledCalibration } from "../state/calibration";
 import { DATA_ID, type Embedded } from "../state/embedded";
 
 const POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'";
@@ -11,7 +12,9 @@ export async function singleFile(title: string, runs: readonly Loaded[], hash: s
     sourceOf('script[type="module"]'),
     sourceOf('link[rel="stylesheet"], style'),
   ]);
-  const data: Embedded = { runs: runs.map(elsewhere), hash };
+  const found = await Promise.all(runs.map(({ run }) => settledCalibration(run)));
+  const calibrations = found.filter((calibration) => calibration !== null);
+  const data: Embedded = { runs: runs.map(elsewhere), calibrations, hash };
   return [
     "<!doctype html>",
     '<html lang="en">',

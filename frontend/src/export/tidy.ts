@@ -1,9 +1,11 @@
 // A run as a tidy table: one row for each figure, with everything that says what it is.
 
 import { batchesOf, budgetOf, type Budget, type Loaded } from "../data/budget";
+import { requestOf } from "../data/request";
 import type { Figure } from "../data/provenance";
 import { PHASES } from "../data/runfile";
 import { deviceOf } from "../state/runs";
+import { csvOf, type Cell } from "./csv";
 
 export const HEADER = [
   "run",
@@ -11,6 +13,7 @@ export const HEADER = [
   "phase",
   "batch",
   "length",
+  "output_tokens",
   "stage",
   "unit",
   "value",
@@ -19,32 +22,45 @@ export const HEADER = [
   "interval",
   "n",
   "kind",
+  "how",
   "device",
   "commit",
 ] as const;
 
-type Cell = string | number;
-
-/** All phases, batches, lengths and stages of the runs, in milliseconds and in shares. */
-export function tidy(runs: readonly Loaded[]): string {
-  const rows = runs.flatMap((loaded) => budgetsOf(loaded).flatMap((budget) => rowsOf(loaded, budget)));
-  return [HEADER, ...rows].map((row) => `${row.map(quoted).join(",")}\r\n`).join(""); // RFC 4180
+/**
+ * All phases, batches, lengths and stages of the runs, in milliseconds and in shares; whole requests
+ * with `numOutputs` tokens of output.
+ *
+ * modelsOf: what the model says of the same, where it is shown.
+ */
+export function tidy(runs: readonly Loaded[], numOutputs: number, modelsOf: Models = () => []): string {
+  const rows = runs.flatMap((loaded) => {
+    const budgets = budgetsOf(loaded, numOutputs);
+    const all = [...budgets, ...modelsOf(loaded, budgets)];
+    return all.flatMap((budget) => rowsOf(loaded, budget, numOutputs));
+  });
+  return csvOf([HEADER, ...rows]);
 }
 
-function budgetsOf(loaded: Loaded): Budget[] {
-  const all = PHASES.flatMap((phase) =>
+type Models = (loaded: Loaded, budgets: readonly Budget[]) => readonly Budget[];
+
+function budgetsOf(loaded: Loaded, numOutputs: number): Budget[] {
+  const phases = PHASES.flatMap((phase) =>
     batchesOf(loaded.run, phase).map((batch) => budgetOf(loaded, phase, batch, "stages")),
   );
-  return all.filter((budget) => budget !== null);
+  const requests = batchesOf(loaded.run, "request").map((batch) =>
+    requestOf(loaded, batch, numOutputs, "stages"),
+  );
+  return [...phases, ...requests].filter((budget) => budget !== null);
 }
 
-function rowsOf({ run }: Loaded, { phase, batch, columns }: Budget): Cell[][] {
+function rowsOf({ run }: Loaded, { phase, batch, how, columns }: Budget, numOutputs: number): Cell[][] {
   const row = (length: number, stage: string, unit: string, figure: Figure): Cell[] => {
     const {
       value,
       n,
       kind,
-      interval: { lo, hi, how },
+      interval: { lo, hi, how: interval },
     } = figure;
     return [
       run.id,
@@ -52,14 +68,16 @@ function rowsOf({ run }: Loaded, { phase, batch, columns }: Budget): Cell[][] {
       phase,
       batch,
       length,
+      phase === "request" ? numOutputs : "",
       stage,
       unit,
       value,
       lo,
       hi,
-      how,
+      interval,
       n,
       kind,
+      how,
       deviceOf(run),
       run.environment.commit,
     ];
@@ -71,9 +89,4 @@ function rowsOf({ run }: Loaded, { phase, batch, columns }: Budget): Cell[][] {
       row(length, stage, "share", share),
     ]),
   ]);
-}
-
-function quoted(cell: Cell): string {
-  const text = String(cell);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -5,12 +5,11 @@
 // The twin of the part `Modelled` of src/pellucid/explore/crossover.py, which explains it. What was
 // measured is answered by the server.
 
-import { type Crossing as Answer, LEVELS } from "../data/answers";
+import { type Crossing as Answer, type Level, LEVELS } from "../data/answers";
 import { type Budget, budget, type Hardware, secondsOf } from "./roofline";
 import type { Choices, ModelSpec, Workload } from "./work";
 
-export type Level = (typeof LEVELS)[number]["key"];
-export type { Answer };
+export type { Answer, Level };
 
 /** A length in tokens, null if there is none, and why. */
 export interface Crossing {
@@ -18,7 +17,7 @@ export interface Crossing {
   readonly status: string;
 }
 
-type Budgets = (length: number) => Budget;
+export type Budgets = (length: number) => Budget;
 type Share = (length: number) => number;
 
 /** How finely the share is looked at for a dip behind the crossing. */
@@ -55,7 +54,7 @@ export function modelled(budgets: Budgets, hardware: Hardware, limit: number): R
 }
 
 /** Attention's share if it took so many times what is modelled, and the rest so many times. */
-function shareCurve(budgets: Budgets, attention: number, rest: number): Share {
+export function shareCurve(budgets: Budgets, attention: number, rest: number): Share {
   return (length) => {
     const found = budgets(length);
     const mine = found.stages.attention.seconds;

@@ -2,6 +2,7 @@
 //
 //     seconds = max(flops / rate, bytes / bandwidth) + launches · cost of one
 //
+// and, on a GPU without a graph, the queue in which kernels wait for the host or the device.
 // The twin of src/pellucid/explore/roofline.py, which explains it.
 
 import type { Kind } from "../data/provenance";
@@ -33,14 +34,20 @@ export interface Hardware {
   readonly flop_s: number;
   /** Peak of memory, bytes per second. */
   readonly bytes_s: number;
-  /** Seconds that starting one kernel adds. */
+  /** Seconds that the host takes to start one kernel of ours. */
   readonly launch_s: number;
-  /** The same in a decode step of a graph, or of a CPU. */
+  /** The same for a matrix product of a library. */
+  readonly library_s: number;
+  /** Seconds that a kernel adds where the host need not start it. */
   readonly node_s: number;
-  /** Seconds of the host per step … */
+  /** Launches that one of attention costs. */
+  readonly attention_launches: number;
+  /** Seconds of the host per step, … */
   readonly host_s: number;
-  /** … and further ones per row. */
+  /** … further ones per row … */
   readonly host_row_s: number;
+  /** … and per token. */
+  readonly host_token_s: number;
   readonly eta_gemm: number;
   /** Rows by which a product costs more than it has. */
   readonly gemm_rows: number;
@@ -90,10 +97,12 @@ export function budget(spec: ModelSpec, workload: Workload, choices: Choices, ha
 
 /** What `load` takes on a machine. */
 export function priced(load: Load, hardware: Hardware): Budget {
-  const launchS = load.isReady ? hardware.node_s : hardware.launch_s;
   const stages = Object.fromEntries(MODELLED.map((stage) => [stage, NOTHING])) as Record<ModelledStage, Cost>;
-  for (const { count, work } of load.works) {
-    stages[work.stage] = plus(stages[work.stage], costOf(work, hardware, launchS), count);
+  for (const { count, works } of load.groups) {
+    const seconds = groupSeconds(works, load, hardware);
+    for (const [index, work] of works.entries()) {
+      stages[work.stage] = plus(stages[work.stage], costOf(work, seconds[index] ?? 0, hardware), count);
+    }
   }
   const gap = hostGap(load, hardware, totalSeconds(stages));
   stages.host_gap = { ...NOTHING, seconds: gap, parts: { ...NOTHING.parts, host: gap } };
@@ -122,8 +131,9 @@ function totalSeconds(stages: Readonly<Record<ModelledStage, Cost>>): number {
 
 /** Seconds that the device waits for the host. */
 function hostGap(load: Load, hardware: Hardware, deviceS: number): number {
-  const hostS = load.numSteps * hardware.host_s + load.numRows * hardware.host_row_s;
-  return load.overlaps ? Math.max(0, hostS - deviceS) : hostS;
+  const more = load.numRows * hardware.host_row_s + load.numTokens * hardware.host_token_s;
+  const hostS = load.numPlans * hardware.host_s + more;
+  return load.hidesHost ? Math.max(0, hostS - deviceS) : hostS;
 }
 
 /** `total` and `count` times `cost`. */
@@ -142,16 +152,53 @@ function plus(total: Cost, cost: Cost, count: number): Cost {
   };
 }
 
-/** What `work` takes; launchS: seconds for each launch. */
-function costOf(work: Work, hardware: Hardware, launchS: number): Cost {
+/** What each of these kernels takes, one behind the other. */
+function groupSeconds(works: readonly Work[], load: Load, hardware: Hardware): number[] {
+  const weight = (work: Work): number => (work.kind === "attention" ? hardware.attention_launches : 1);
+  const roofs = works.map((work) => {
+    const { compute, bandwidth } = roofSeconds(work, hardware);
+    return Math.max(compute, bandwidth);
+  });
+  const host = works.map(
+    (work) => weight(work) * work.launches * hardware.launch_s + work.calls * hardware.library_s,
+  );
+  if (load.launching === "at once") return added(roofs, host);
+  const nodes = works.map((work) => weight(work) * (work.launches + work.calls) * hardware.node_s);
+  const device = added(roofs, nodes);
+  return load.launching === "ready" ? device : queued(device, host);
+}
+
+const added = (a: readonly number[], b: readonly number[]): number[] =>
+  a.map((value, index) => value + (b[index] ?? 0));
+
+/**
+ * Seconds from one kernel's end to the next one's, in the second of two rounds: before that, the
+ * queue fills. deviceS: what each kernel takes; hostS: what launching it takes.
+ */
+function queued(deviceS: readonly number[], hostS: readonly number[]): number[] {
+  let issued = 0;
+  let ended = 0;
+  const round = (): number[] =>
+    deviceS.map((workS, index) => {
+      issued += hostS[index] ?? 0;
+      const end = Math.max(ended, issued) + workS;
+      const lap = end - ended;
+      ended = end;
+      return lap;
+    });
+  round();
+  return round();
+}
+
+/** What `work` takes, which is `seconds`: what its roofs do not explain goes to launching. */
+function costOf(work: Work, seconds: number, hardware: Hardware): Cost {
   const { compute, bandwidth } = roofSeconds(work, hardware);
-  const launch = work.launches * launchS;
   return {
     flops: work.flops,
     bytes: work.bytes,
-    launches: work.launches,
-    seconds: Math.max(compute, bandwidth) + launch,
-    parts: { compute, bandwidth, launch, host: 0 },
+    launches: work.launches + work.calls,
+    seconds,
+    parts: { compute, bandwidth, launch: seconds - Math.max(compute, bandwidth), host: 0 },
   };
 }
 

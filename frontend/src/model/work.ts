@@ -84,6 +84,8 @@ export const DEFAULT_CHOICES: Choices = {
 const RESIDUAL = 4;
 /** Up to so many tokens `gemv` takes norms and activation into the matrix products. */
 const FEW_TOKENS = 8;
+/** Up to so many tokens packed weights are expanded in registers, on a CPU. */
+const FEW_PACKED = 16;
 
 /** Rows of one step that are alike. */
 export interface Rows {
@@ -113,27 +115,40 @@ export interface Work {
   readonly kind: "matrix" | "attention" | "reduction" | "elementwise";
   readonly flops: number;
   readonly bytes: number;
+  /** Of kernels of ours. */
   readonly launches: number;
+  /** Of a library's kernels. */
+  readonly calls: number;
+  /** Elements of the matrix, 0 if there is none. */
+  readonly weights: number;
   /** Flops that a matrix would take for one row more, attention for one position more a token. */
   readonly padFlops: number;
 }
 
-/** So many times the same work: layers are mostly alike. */
-export interface Counted {
+/** Kernels that run one behind the other, and how often that comes: layers are mostly alike. */
+export interface Group {
   readonly count: number;
-  readonly work: Work;
+  readonly works: readonly Work[];
 }
+
+/**
+ * Kernels stand ready (a graph, a decode step of a CPU), are started when the one before has ended
+ * (CPU), or are queued ahead of the device, which waits only where the host is the slower one (GPU).
+ */
+export type Launching = "ready" | "at once" | "behind";
 
 /** All that a workload makes a machine do. */
 export interface Load {
-  readonly works: readonly Counted[];
-  readonly numSteps: number;
+  readonly groups: readonly Group[];
+  /** Steps that the device waits for the host to plan, if the host is not hidden altogether. */
+  readonly numPlans: number;
   /** Rows of all steps. */
   readonly numRows: number;
-  /** Whether its kernels start at `Hardware.node_s`. */
-  readonly isReady: boolean;
-  /** Whether the host works while the device does. */
-  readonly overlaps: boolean;
+  /** New tokens of all steps. */
+  readonly numTokens: number;
+  readonly launching: Launching;
+  /** Whether steps follow each other, and the host works while the device does. */
+  readonly hidesHost: boolean;
   /** Tokens that each row gains: 1, or more with accepted drafts. */
   readonly tokensPerRow: number;
 }
@@ -143,15 +158,23 @@ export function loadOf(spec: ModelSpec, workload: Workload, asked: Choices, devi
   const choices = settled(asked, device);
   const steps = stepsOf(workload, choices);
   const decodes = workload.phase === "decode";
-  const replays = choices.graphs === "on" || device === "cpu";
+  const overlaps = choices.overlap === "on";
   return {
-    works: steps.flatMap((rows) => stepWork(spec, rows, choices)),
-    numSteps: steps.length,
+    groups: steps.flatMap((rows) => stepWork(spec, rows, choices)),
+    numPlans: overlaps ? 1 : steps.length,
     numRows: sum(steps.map(numRows)),
-    isReady: decodes && choices.kv_cache === "on" && replays,
-    overlaps: choices.overlap === "on",
+    numTokens: sum(steps.map(numTokens)),
+    launching: launchingOf(choices, device, decodes),
+    hidesHost: overlaps && decodes,
     tokensPerRow: decodes ? expectedTokens(choices) : 1,
   };
+}
+
+/** How the kernels of a step get onto the device. choices: settled. */
+function launchingOf(choices: Choices, device: Device, decodes: boolean): Launching {
+  const replays = choices.graphs === "on" || device === "cpu";
+  if (decodes && choices.kv_cache === "on" && replays) return "ready";
+  return device === "cpu" ? "at once" : "behind";
 }
 
 /** `choices` with `auto` decided as the engine decides it on such a device. */
@@ -237,20 +260,17 @@ export function positionsRead(numNew: number, prefix: number, window = 0): numbe
 // Work
 
 /** The kernels of a step: of each kind of layer and of what is beside them, with its number. */
-export function stepWork(spec: ModelSpec, rows: readonly Rows[], choices: Choices): Counted[] {
+export function stepWork(spec: ModelSpec, rows: readonly Rows[], choices: Choices): Group[] {
   const kept = sampledPart(rows);
   const last = spec.num_layers - 1;
   return [
-    ...counted(1, outerWork(spec, numTokens(rows), numTokens(kept), choices)),
-    ...windowsOf(spec, last).flatMap(([window, count]) =>
-      counted(count, layerWork(spec, rows, rows, window, choices)),
-    ),
-    ...counted(1, layerWork(spec, rows, kept, windowOf(spec, last), choices)),
+    { count: 1, works: outerWork(spec, numTokens(rows), numTokens(kept), choices) },
+    ...windowsOf(spec, last).map(([window, count]) => ({
+      count,
+      works: layerWork(spec, rows, rows, window, choices),
+    })),
+    { count: 1, works: layerWork(spec, rows, kept, windowOf(spec, last), choices) },
   ];
-}
-
-function counted(count: number, works: readonly Work[]): Counted[] {
-  return works.map((work) => ({ count, work }));
 }
 
 /** The windows of the first `end` layers, each with the number of layers that have it. */
@@ -278,7 +298,7 @@ function outerWork(spec: ModelSpec, tokens: number, sampled: number, choices: Ch
   return [
     embed,
     ...normWork("norm", spec, sampled, choices),
-    matrix("lm_head", sampled, hidden, vocab, stored, choices.activation_bytes, RESIDUAL),
+    matrix("lm_head", sampled, hidden, vocab, stored, choices, RESIDUAL),
     moving("sample", "reduction", passes * sampled * vocab * RESIDUAL, 4),
   ];
 }
@@ -298,7 +318,7 @@ function layerWork(
   const { q, kv } = widths(spec);
   const works = [
     ...normWork("norm", spec, tokens, choices),
-    matrix("qkv", tokens, hidden, q + 2 * kv, weight, a, a),
+    matrix("qkv", tokens, hidden, q + 2 * kv, weight, choices, a),
     rotationWork(spec, tokens, choices),
   ];
   if (kept.length === 0) return works;
@@ -307,12 +327,12 @@ function layerWork(
   return [
     ...works,
     ...kept.map((r) => attentionWork(spec, r, window, choices)),
-    matrix("o_proj", goingOn, q, hidden, weight, a, a),
+    matrix("o_proj", goingOn, q, hidden, weight, choices, a),
     ...postNorm("o_proj"),
     ...normWork("norm", spec, goingOn, choices),
-    matrix("mlp", goingOn, hidden, 2 * inner, weight, a, a),
+    matrix("mlp", goingOn, hidden, 2 * inner, weight, choices, a),
     ...gateWork(goingOn, inner, choices),
-    matrix("mlp", goingOn, inner, hidden, weight, a, a),
+    matrix("mlp", goingOn, inner, hidden, weight, choices, a),
     ...postNorm("mlp"),
   ];
 }
@@ -320,7 +340,7 @@ function layerWork(
 /**
  * [tokens, numIn] times a matrix that is read once, whatever the number of tokens.
  *
- * *Bytes: of one element of the matrix, of what goes in and of what comes out.
+ * *Bytes: of one element of the matrix and of what comes out.
  */
 function matrix(
   stage: Stage,
@@ -328,17 +348,33 @@ function matrix(
   numIn: number,
   numOut: number,
   weightBytes: number,
-  inBytes: number,
+  choices: Choices,
   outBytes: number,
 ): Work {
   const weights = numIn * numOut;
-  const bytes = weights * weightBytes + tokens * (numIn * inBytes + numOut * outBytes);
-  return { stage, kind: "matrix", flops: 2 * tokens * weights, bytes, launches: 1, padFlops: 2 * weights };
+  const ends = tokens * (numIn * choices.activation_bytes + numOut * outBytes);
+  const isFew = tokens <= fewTokens(choices);
+  return {
+    stage,
+    kind: "matrix",
+    flops: 2 * tokens * weights,
+    bytes: weights * weightBytes + ends,
+    launches: Number(isFew),
+    calls: Number(!isFew),
+    weights,
+    padFlops: isFew ? 0 : 2 * weights,
+  };
+}
+
+/** Up to so many tokens a product has a kernel of ours that wastes no row. */
+function fewTokens(choices: Choices): number {
+  if (choices.gemv === "on") return FEW_TOKENS;
+  return choices.weight_bytes < choices.activation_bytes ? FEW_PACKED : 0;
 }
 
 /** Work whose arithmetic is not worth counting. */
 function moving(stage: Stage, kind: "reduction" | "elementwise", bytes: number, launches: number): Work {
-  return { stage, kind, flops: 0, bytes, launches, padFlops: 0 };
+  return { stage, kind, flops: 0, bytes, launches, calls: 0, weights: 0, padFlops: 0 };
 }
 
 /** Whether the small steps around a product are done by the product's own kernel. */
@@ -384,6 +420,8 @@ function attentionWork(spec: ModelSpec, r: Rows, window: number, choices: Choice
     flops: r.num * 4 * q * positionsSeen(r.numNew, r.prefix, window),
     bytes: r.num * (ends + stored),
     launches: choices.attention === "flash" ? 1 : 2 * r.num,
+    calls: 0,
+    weights: 0,
     padFlops: r.num * 4 * q * r.numNew,
   };
 }
@@ -401,6 +439,8 @@ function naiveAttention(spec: ModelSpec, r: Rows, choices: Choices, ends: number
     flops: r.num * 4 * scores * spec.head_dim,
     bytes: r.num * (ends + copies + scores * (8 * RESIDUAL + 4 * a)),
     launches: r.num * 12,
+    calls: 0,
+    weights: 0,
     padFlops: 0,
   };
 }

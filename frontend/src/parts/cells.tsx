@@ -22,6 +22,14 @@ export const Share = ({ figure }: { figure: Figure }): JSX.Element => (
   <td data-kind={figure.kind}>{percent(figure.value)}</td>
 );
 
+/** A share that stands alone, in large type. */
+export const ShareNumber = ({ figure }: { figure: Figure }): JSX.Element => (
+  <span class="number" data-kind={figure.kind}>
+    {percent(figure.value)}
+  </span>
+);
+
 export const range = ({ interval }: Figure, text: (lo: number, hi: number) => string): string =>
   text(interval.lo, interval.hi);
-export const source = ({ kind, n }: Figure): string => `${KIND_WORD[kind]}, n ${n}`;
+export const source = ({ kind, n }: Figure): string =>
+  n > 0 ? `${KIND_WORD[kind]}, n ${n}` : KIND_WORD[kind];

@@ -1,21 +1,26 @@
 // What the page shows, as the part of its address after `#`: sorted, only what differs from the
 // default, with a version in front. Whatever cannot be understood falls back to its default.
 
-import type { Measure } from "../data/budget";
-import type { Phase } from "../data/runfile";
+import { SCOPES, type Measure, type Scope } from "../data/budget";
 import type { Detail } from "../data/stages";
 
-export const VIEWS = ["budget", "chat", "switches", "runs"] as const;
+export const VIEWS = ["budget", "validation", "roofline", "chat", "switches", "runs"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Link {
   readonly view: View;
-  readonly phase: Phase;
+  readonly phase: Scope;
   readonly batch: number;
+  /** Tokens that a whole request puts out. */
+  readonly output: number;
   readonly y: Measure;
   readonly detail: Detail;
+  /** Whether the model lies over what was measured. */
+  readonly model: "on" | "off";
   /** Tokens at the cursor. */
   readonly length: number;
+  /** The stage that is looked at in the roofline. */
+  readonly stage: string;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -25,9 +30,12 @@ export const HOME: Link = {
   view: "budget",
   phase: "decode",
   batch: 1,
+  output: 128,
   y: "share",
   detail: "groups",
+  model: "off",
   length: 1024,
+  stage: "attention",
   a: "",
   b: "",
 };
@@ -42,15 +50,19 @@ const oneOf =
     choices.find((choice) => choice === text);
 
 const count: Reader<number> = (text) => (/^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined);
+const name: Reader<string> = (text) => (/^[a-z_]{1,24}$/.test(text) ? text : undefined);
 const id: Reader<string> = (text) => (/^[0-9a-f]{0,64}$/.test(text) ? text : undefined);
 
 const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   view: oneOf(...VIEWS),
-  phase: oneOf("decode", "prefill"),
+  phase: oneOf(...SCOPES),
   batch: count,
+  output: count,
   y: oneOf("share", "ms"),
   detail: oneOf("groups", "stages"),
+  model: oneOf("on", "off"),
   length: count,
+  stage: name,
   a: id,
   b: id,
 };

@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import { ApiError, isAbort, measure, saying } from "../api/client";
 import type { MeasureEvent } from "../api/types";
-import { checkRunFile, type Phase } from "../data/runfile";
+import { checkRunFile, type Phase, PHASES } from "../data/runfile";
 import { go, link } from "./navigation";
 import { keep } from "./runs";
 import { capabilities } from "./server";
@@ -40,7 +40,8 @@ export async function startMeasuring(force = false): Promise<void> {
 /** What the server proposes, unless the reader looks at something that it leaves out. */
 function phasesFor(proposed: readonly Phase[]): readonly Phase[] {
   const { phase } = link.value;
-  return proposed.includes(phase) ? proposed : [phase];
+  const wanted = phase === "request" ? PHASES : [phase];
+  return wanted.every((one) => proposed.includes(one)) ? proposed : wanted;
 }
 
 /** Closing the connection is all it takes. */

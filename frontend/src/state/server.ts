@@ -13,8 +13,9 @@ export const modelName = computed(() => capabilities.value?.model.name ?? "");
 
 export async function connect(): Promise<void> {
   try {
-    capabilities.value = await getCapabilities();
-    await listRuns();
+    // Runs are fetched once there are capabilities, and are worth what the list says they are.
+    const [known] = await Promise.all([getCapabilities(), listRuns()]);
+    capabilities.value = known;
     trouble.value = "";
   } catch (error) {
     trouble.value = keyWanted.value ? "" : saying(error);

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import type { Answer as Found } from "../data/answers";
 import type { Loaded } from "../data/budget";
-import { day, short } from "../data/words";
+import { day, inTokens, short } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { link } from "../state/navigation";
 import { deviceOf, idA, runA, troubles } from "../state/runs";
@@ -33,6 +33,8 @@ export function Answer(): JSX.Element {
 const glued = (text: string): string => text.replaceAll(" %", "\u00a0%");
 
 function unanswered(shown: Loaded | undefined): string {
+  if (shown && link.value.phase === "request")
+    return `Where the time of a whole request goes: its prompt, and ${inTokens(link.value.output, "output")}.`;
   if (shown) return "This run does not say from what length on attention matters here.";
   if (troubles.value.has(idA.value))
     return `Run ${short(idA.value)} cannot be shown: ${troubles.value.get(idA.value)}.`;

@@ -1,35 +1,61 @@
 // The figures at the cursor, the same that the chart draws. With two runs: both, and what changed.
 
 import type { JSX } from "preact";
-import { nearest, type Amount, type Column } from "../data/budget";
+import { nearest, SCOPE_WORDS, type Amount, type Budget, type Column } from "../data/budget";
 import type { Part } from "../data/stages";
-import { durations, percents, tokens } from "../data/words";
+import type { Stop } from "../data/stops";
+import { durations, inTokens, percents, tokens } from "../data/words";
 import { Name, range, Share, source, Time } from "../parts/cells";
 import { link } from "../state/navigation";
+import { Beside } from "./Beside";
 import { Change } from "./Change";
 import type { Side } from "./Charts";
 
 export function AtCursor({ sides }: { sides: readonly Side[] }): JSX.Element | null {
   const [a, b] = sides.map((side) => ({
     ...side,
-    column: side.budget.columns[nearest(side.budget.columns, link.value.length)],
+    stop: side.stops[nearest(side.stops, link.value.length)],
   }));
-  if (!a?.column) return null;
-  const what = a.budget.phase === "decode" ? "A decode step" : "A prefill";
+  if (!a?.stop) return null;
   return (
     <div class="at-cursor" tabIndex={0} role="region" aria-label="Figures at the cursor">
       <table>
         <caption>
-          {what} at <strong>{tokens(a.column.length)}</strong> tokens
-          {b?.column && b.column.length !== a.column.length && ` (B: ${tokens(b.column.length)})`}
+          <Subject budget={a.budget} length={a.stop.length} />
+          {a.model && !b && (link.value.y === "ms" ? ": time" : ": share of the time")}
+          {a.model && !b && a.stop.measured && `, n ${a.stop.measured.wall.n}`}
+          {b?.stop && b.stop.length !== a.stop.length && ` (B: ${tokens(b.stop.length)})`}
         </caption>
-        {b?.column ? (
-          <Change a={a} b={b} columns={[a.column, b.column]} />
-        ) : (
-          <One side={a} column={a.column} />
-        )}
+        <Figures a={a} b={b} />
       </table>
     </div>
+  );
+}
+
+type AtStop = Side & { readonly stop: Stop | undefined };
+
+function Figures({ a, b }: { a: AtStop; b: AtStop | undefined }): JSX.Element | null {
+  if (!a.stop) return null;
+  if (b?.stop) return <Change a={a} b={b} stops={[a.stop, b.stop]} />;
+  if (a.model || !a.stop.measured) return <Beside side={a} stop={a.stop} />;
+  return <One side={a} column={a.stop.measured} />;
+}
+
+/** "A decode step at 1,024 tokens", and how its figures came about if they were not just measured. */
+function Subject({ budget, length }: { budget: Budget; length: number }): JSX.Element {
+  const { output } = link.value;
+  const what = SCOPE_WORDS[budget.phase].replace(/^a/, "A");
+  if (budget.phase !== "request")
+    return (
+      <>
+        {what} at <strong>{tokens(length)}</strong> {length === 1 ? "token" : "tokens"}
+      </>
+    );
+  return (
+    <>
+      {what}: <strong>{tokens(length)}</strong> prompt {length === 1 ? "token" : "tokens"},{" "}
+      {inTokens(output, "output")} ({budget.how})
+    </>
   );
 }
 

@@ -1,10 +1,13 @@
 // Where the time goes at each length: picture, cursor and table of the same figures.
 
 import type { JSX } from "preact";
-import { batchesOf, budgetOf, type Budget, type Loaded } from "../data/budget";
-import { PHASES } from "../data/runfile";
+import { batchesOf, budgetOf, SCOPES, type Budget, type Loaded, type Scope } from "../data/budget";
+import { requestOf } from "../data/request";
+import { stopsOf } from "../data/stops";
+import { inTokens } from "../data/words";
 import { Choice } from "../parts/Choice";
 import { TabPanel, Tabs } from "../parts/Tabs";
+import { modelOf } from "../state/modelled";
 import { go, link } from "../state/navigation";
 import { runA, runB } from "../state/runs";
 import { offline } from "../state/server";
@@ -12,11 +15,18 @@ import { answerOf } from "./Answer";
 import { AtCursor } from "./AtCursor";
 import { Charts, type Side } from "./Charts";
 import { Levels } from "./Levels";
+import { AboutModel, ModelSwitch } from "./Model";
+import { Made, OutputField, Standing } from "./Request";
 import { SaveAs } from "./Save";
 import { Trust } from "./Trust";
+import { WaterfallOf } from "./Waterfall";
 import { WholeTable } from "./WholeTable";
 
-const PHASE_TABS = PHASES.map((key) => ({ key, text: { decode: "Decode step", prefill: "Prefill" }[key] }));
+const PHASE_NAMES: Record<Scope, string> = {
+  decode: "Decode step",
+  prefill: "Prefill",
+  request: "Whole request",
+};
 const MEASURES = [
   { key: "share", text: "share" },
   { key: "ms", text: "time" },
@@ -36,7 +46,7 @@ export function BudgetView(): JSX.Element {
         <Tabs
           label="Phase"
           name="phase"
-          tabs={PHASE_TABS}
+          tabs={tabsOf(shown)}
           chosen={phase}
           onChoose={(key) => go({ phase: key })}
         />
@@ -49,6 +59,8 @@ export function BudgetView(): JSX.Element {
           onChoose={(detail) => go({ detail })}
         />
         <Batches loaded={shown} />
+        {phase === "request" && <OutputField />}
+        <ModelSwitch />
       </div>
       <TabPanel name="phase" chosen={phase}>
         <Phase sides={sidesOf(shown, runB.value)} />
@@ -57,16 +69,28 @@ export function BudgetView(): JSX.Element {
   );
 }
 
+/** Requests only of runs that have both phases, unless the address asks for them. */
+function tabsOf({ run }: Loaded): { key: Scope; text: string }[] {
+  const { phase, batch } = link.value;
+  const scopes = SCOPES.filter(
+    (scope) => scope !== "request" || phase === scope || batchesOf(run, scope).includes(batch),
+  );
+  return scopes.map((key) => ({ key, text: PHASE_NAMES[key] }));
+}
+
 function Phase({ sides }: { sides: readonly Side[] }): JSX.Element {
   const [first] = sides;
   if (!first) return <Lacking />;
   return (
     <>
-      <Levels sides={sides} />
+      {link.value.phase === "request" ? <Standing sides={sides} /> : <Levels sides={sides} />}
       <div class="split">
         <Charts sides={sides} />
+        {sides.length > 1 && <WaterfallOf sides={sides} />}
         <AtCursor sides={sides} />
       </div>
+      {link.value.phase === "request" && <Made />}
+      <AboutModel sides={sides} />
       {sides.map((side) => (
         <Trust key={side.name} side={side} alone={sides.length === 1} />
       ))}
@@ -77,10 +101,20 @@ function Phase({ sides }: { sides: readonly Side[] }): JSX.Element {
 }
 
 function Lacking(): JSX.Element {
-  const { phase, batch } = link.value;
+  const { phase, batch, output } = link.value;
+  const run = runA.value?.run;
+  if (phase === "request" && run && batchesOf(run, phase).includes(batch))
+    return (
+      <p class="empty">
+        No measured prompt and {inTokens(output, "output")} fit within the decode steps that were measured.
+        Fewer tokens may.
+      </p>
+    );
   return (
     <p class="empty">
-      This run holds no {phase} at batch {batch}.{" "}
+      {phase === "request"
+        ? `A whole request takes a prefill and decode steps, and this run does not hold both at batch ${batch}. `
+        : `This run holds no ${phase} at batch ${batch}. `}
       {!offline.value && batch === 1 && (
         <>
           <em>Measure now</em> on this tab makes one that does.
@@ -95,9 +129,11 @@ function sidesOf(a: Loaded, b: Loaded | undefined): Side[] {
 }
 
 function sideOf(name: Side["name"], loaded: Loaded): Side | null {
-  const { phase, batch, detail } = link.value;
-  const budget: Budget | null = budgetOf(loaded, phase, batch, detail);
-  return budget && { name, loaded, budget, answer: answerOf(loaded) };
+  const { phase, batch, detail, output } = link.value;
+  const budget: Budget | null =
+    phase === "request" ? requestOf(loaded, batch, output, detail) : budgetOf(loaded, phase, batch, detail);
+  const model = budget && modelOf(loaded, budget, detail);
+  return budget && { name, loaded, budget, model, stops: stopsOf(budget, model), answer: answerOf(loaded) };
 }
 
 function Batches({ loaded }: { loaded: Loaded }): JSX.Element | null {

@@ -5,8 +5,8 @@ import { BudgetChart } from "../chart/BudgetChart";
 import { frameOf, scalesOf } from "../chart/geometry";
 import { useWidth } from "../chart/useWidth";
 import type { Answer } from "../data/answers";
-import type { Budget, Loaded } from "../data/budget";
-import { KIND_WORDS } from "../data/provenance";
+import { originOf, SCOPE_WORDS, type Budget, type Loaded } from "../data/budget";
+import type { Stop } from "../data/stops";
 import { day } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { go, link } from "../state/navigation";
@@ -19,6 +19,9 @@ export interface Side {
   readonly name: "A" | "B";
   readonly loaded: Loaded;
   readonly budget: Budget;
+  /** The model over it; null: not asked for, or there is none. */
+  readonly model: Budget | null;
+  readonly stops: readonly Stop[];
   readonly answer: Answer | undefined;
 }
 
@@ -27,7 +30,7 @@ export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
   const frame = frameOf(width);
   const { y: measure, length } = link.value;
   const scales = scalesOf(
-    sides.map((side) => side.budget),
+    sides.flatMap(({ budget, model }) => (model ? [budget, model] : [budget])),
     measure,
     frame,
   );
@@ -38,9 +41,20 @@ export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
           <figcaption>
             {sides.length > 1 && <Which side={side} />}
             <KindTag kind={side.budget.kind} more={blocks(side.budget)} />
+            {sides.some(({ model }) => model) && (
+              <div>
+                {side.model ? (
+                  <KindTag kind={side.model.kind} more="lines, and all that is hatched" />
+                ) : (
+                  "no model"
+                )}
+              </div>
+            )}
           </figcaption>
           <BudgetChart
             budget={side.budget}
+            model={side.model}
+            stops={side.stops}
             answer={side.answer}
             measure={measure}
             length={length}
@@ -66,20 +80,25 @@ function Which({ side: { name, loaded } }: { side: Side }): JSX.Element {
   );
 }
 
-function blocks({ columns }: Budget): string {
+function blocks({ columns, how }: Budget): string {
   const [column] = columns;
   if (!column) return "";
   const { n, interval } = column.wall;
-  return `median of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
+  const made = how && `${how}, `;
+  return `${made}median of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
 }
 
 /** What the picture shows, in one sentence; the table holds the rest. */
-function summary({ budget, answer }: Side): string {
+function summary({ budget, model, stops, answer }: Side): string {
   const { columns } = budget;
   const first = columns[0];
   const last = columns.at(-1);
   if (!first || !last) return "No lengths.";
-  const what = budget.phase === "decode" ? "a decode step" : "a prefill";
   const ends = [first, last].map((column) => spoken(column, budget)).join("; ");
-  return `Where the time of ${what} goes, ${KIND_WORDS[budget.kind]}. ${ends}. ${answer?.sentence ?? ""}`;
+  return `Where the time of ${SCOPE_WORDS[budget.phase]} goes, ${originOf(budget)}. ${ends}. ${answer?.sentence ?? ""}${model ? over(model, stops) : ""}`;
+}
+
+function over(model: Budget, stops: readonly Stop[]): string {
+  const end = stops.at(-1)?.modelled;
+  return ` Over it, ${originOf(model)}${end ? `, up to ${spoken(end, model)}` : ""}.`;
 }

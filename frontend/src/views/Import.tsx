@@ -1,10 +1,13 @@
-// A run file from somewhere else: what came of it is said in words, good or bad.
+// A run file or a calibration from somewhere else: what came of it is said in words, good or bad.
 
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { saying } from "../api/client";
+import { looksCalibrated } from "../data/calibration";
+import { parse } from "../data/fields";
 import { short } from "../data/words";
-import { importText } from "../state/runs";
+import { importCalibration } from "../state/calibration";
+import { importText, loaded } from "../state/runs";
 
 export function Import(): JSX.Element {
   const [said, setSaid] = useState<{ readonly good: boolean; readonly text: string } | null>(null);
@@ -12,8 +15,7 @@ export function Import(): JSX.Element {
     const file = input.files?.[0];
     if (!file) return;
     try {
-      const run = await importText(await file.text());
-      setSaid({ good: true, text: `${file.name} is here as run ${short(run.id)}.` });
+      setSaid({ good: true, text: `${file.name} is here as ${await taken(await file.text())}.` });
     } catch (error) {
       setSaid({ good: false, text: `${file.name} was not imported. ${saying(error)}` });
     }
@@ -22,7 +24,7 @@ export function Import(): JSX.Element {
   return (
     <div class="import">
       <label>
-        <span>Import a run file</span>
+        <span>Import a run file, or its calibration</span>
         <input
           type="file"
           accept=".json,application/json"
@@ -32,4 +34,12 @@ export function Import(): JSX.Element {
       {said && <p role={said.good ? "status" : "alert"}>{said.text}</p>}
     </div>
   );
+}
+
+/** What the file is now, in words. */
+async function taken(text: string): Promise<string> {
+  if (!looksCalibrated(parse(text))) return `run ${short((await importText(text)).id)}`;
+  const { run } = importCalibration(text);
+  const lacking = loaded.value.has(run) ? "" : "; that run is not here yet";
+  return `the calibration of run ${short(run)}${lacking}`;
 }

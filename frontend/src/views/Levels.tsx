@@ -2,7 +2,7 @@
 
 import type { JSX } from "preact";
 import { LEVELS, type Crossing } from "../data/answers";
-import { percent, tokens } from "../data/words";
+import { inTokens, percent, tokens } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import type { Side } from "./Charts";
 
@@ -31,7 +31,7 @@ function Found({ crossing }: { crossing: Crossing }): JSX.Element {
   const plain = value !== null && status !== "already at 1";
   return (
     <>
-      <span class="number">{plain ? `${tokens(value)} tokens` : sized(status)}</span>
+      <span class="number">{plain ? inTokens(value) : sized(status)}</span>
       <span class="note">
         <KindTag kind={kind} />
         {plain && status !== "found" && `, ${status}`}

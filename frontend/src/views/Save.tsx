@@ -3,14 +3,16 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { saying } from "../api/client";
+import { originOf, SCOPE_WORDS, type Budget } from "../data/budget";
 import { KIND_WORDS } from "../data/provenance";
-import { short } from "../data/words";
+import { inTokens, short } from "../data/words";
 import { pngOf } from "../export/canvas";
 import { download } from "../export/download";
 import { pictureOf, svgText, type Plate } from "../export/picture";
 import { singleFile } from "../export/single";
 import { tidy } from "../export/tidy";
 import { encode } from "../state/link";
+import { modelsOf } from "../state/modelled";
 import { link } from "../state/navigation";
 import { deviceOf } from "../state/runs";
 import { PAINTS, theme } from "../state/theme";
@@ -29,7 +31,16 @@ const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
   { name: "SVG", save: (sides) => download(svgText(picture(sides)), nameOf(sides, "svg"), "image/svg+xml") },
   {
     name: "CSV",
-    save: (sides) => download(tidy(sides.map(({ loaded }) => loaded)), nameOf(sides, "csv"), "text/csv"),
+    save: (sides) =>
+      download(
+        tidy(
+          sides.map(({ loaded }) => loaded),
+          link.value.output,
+          modelsOf,
+        ),
+        nameOf(sides, "csv"),
+        "text/csv",
+      ),
   },
   { name: "HTML", save: async (sides) => download(await html(sides), nameOf(sides, "html"), "text/html") },
 ];
@@ -64,7 +75,7 @@ const runFile = (side: Side): void =>
   download(`${JSON.stringify(side.loaded.run)}\n`, nameOf([side], "json"), "application/json");
 
 const sentence = (sides: readonly Side[]): string =>
-  sides[0]?.answer?.sentence ?? "Where the time of a step goes";
+  sides[0]?.answer?.sentence ?? `Where the time of ${SCOPE_WORDS[sides[0]?.budget.phase ?? "decode"]} goes`;
 
 /** The page as it is now, with the runs' ids in its address: the file has no "newest". */
 function html(sides: readonly Side[]): Promise<string> {
@@ -72,18 +83,24 @@ function html(sides: readonly Side[]): Promise<string> {
   return singleFile(
     sentence(sides),
     sides.map(({ loaded }) => loaded),
-    encode({ ...link.value, view: "budget", a: a ?? "", b: b ?? "" }),
+    encode({ ...link.value, view: link.value.view, a: a ?? "", b: b ?? "" }),
   );
 }
 
 function picture(sides: readonly Side[]): SVGSVGElement {
   const charts = [...document.querySelectorAll<SVGSVGElement>("svg.chart")];
-  const plates = sides.flatMap(({ name, budget }, index): Plate[] => {
+  const plates = sides.flatMap(({ name, budget, model }, index): Plate[] => {
     const chart = charts[index];
-    const what = `${sides.length > 1 ? `${name}: ` : ""}${budget.phase}, batch ${budget.batch}, ${KIND_WORDS[budget.kind]}`;
+    const what = `${sides.length > 1 ? `${name}: ` : ""}${nounOf(budget)}, batch ${budget.batch}, ${originOf(budget)}${model ? `; lines and hatched: ${originOf(model)}` : ""}`;
     return chart ? [{ caption: what, chart }] : [];
   });
+  const between = document.querySelector<SVGSVGElement>("svg.waterfall");
+  if (between) plates.push({ caption: between.getAttribute("aria-label") ?? "", chart: between });
   return pictureOf(sentence(sides), plates, sides.map(origin), PAINTS[theme.value]);
+}
+
+function nounOf({ phase }: Budget): string {
+  return phase === "request" ? `whole request, ${inTokens(link.value.output, "output")}` : phase;
 }
 
 function origin({ name, loaded: { run, kind } }: Side): string {

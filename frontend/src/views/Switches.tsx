@@ -2,7 +2,9 @@
 
 import type { JSX } from "preact";
 import type { Switch } from "../api/types";
+import { DEFAULT_CHOICES, settled } from "../model/work";
 import { capabilities } from "../state/server";
+import { AboutEffects, EffectOf } from "./Effects";
 
 const STATES: Record<Switch["state"], string> = {
   live: "can change while it runs",
@@ -26,6 +28,7 @@ export function SwitchesView(): JSX.Element {
       <p class="lead">
         Every optimization of this engine is one switch with an off value, so that its effect can be measured.
       </p>
+      <AboutEffects />
       <ul class="switches">
         {switches.map((row) => (
           <Row key={row.key} row={row} />
@@ -44,12 +47,13 @@ function Row({ row }: { row: Switch }): JSX.Element {
       </h3>
       <p class="value">
         <strong>{on ? "on" : "off"}</strong>{" "}
-        {row.current !== "on" && row.current !== "off" && <code>{row.current}</code>}
+        {row.current !== "on" && row.current !== "off" && <code>{inWords(row.key, row.current)}</code>}
       </p>
       <p class="state">
         {STATES[row.state]}
         {row.why && <span class="note">: {row.why}</span>}
       </p>
+      <EffectOf name={row.key} />
       <details>
         <summary>
           What it does<span class="hidden">: {row.key}</span>
@@ -60,9 +64,17 @@ function Row({ row }: { row: Switch }): JSX.Element {
           {row.choices
             .map((choice) => (choice === row.off && choice !== "off" ? `${choice} (off)` : choice))
             .join(", ")}
-          . Default: {row.default}. {EXACTNESS[row.exactness] ?? row.exactness}. Source: {row.paper}.
+          . Default: {inWords(row.key, row.default)}. {EXACTNESS[row.exactness] ?? row.exactness}. Source:{" "}
+          {row.paper}.
         </p>
       </details>
     </li>
   );
+}
+
+/** -1 stands for what suits the kind of device: here it is the number that it comes to. */
+function inWords(key: string, value: string): string {
+  if (key !== "chunked_prefill" || value !== "-1") return value;
+  const device = capabilities.value?.engine.device.startsWith("cuda") ? "cuda" : "cpu";
+  return `auto: ${settled(DEFAULT_CHOICES, device).chunked_prefill}`;
 }

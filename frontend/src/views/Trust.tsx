@@ -4,6 +4,7 @@
 import type { JSX } from "preact";
 import { percent } from "../data/words";
 import type { Side } from "./Charts";
+import { ToValidation } from "./ToValidation";
 
 export function Trust({ side, alone }: { side: Side; alone: boolean }): JSX.Element {
   const { run } = side.loaded;
@@ -12,7 +13,8 @@ export function Trust({ side, alone }: { side: Side; alone: boolean }): JSX.Elem
       {!alone && `Run ${side.name}. `}
       {`Stages and wall time differ by ${percent(run.closure)} at most (other). `}
       {`Borders between stages change the wall time by ${percent(run.instrument_ratio - 1)}; shares are of the time without them. `}
-      {run.interrupted && "The measurement was cut short."}
+      {run.interrupted && "The measurement was cut short. "}
+      <ToValidation text="How well the model predicts this run" />
     </p>
   );
 }

@@ -1,7 +1,7 @@
 // Everything the picture shows, as a table.
 
 import type { JSX } from "preact";
-import { KIND_WORDS } from "../data/provenance";
+import { originOf, SCOPE_WORDS, type Budget, type Column } from "../data/budget";
 import { duration, percent, tokens } from "../data/words";
 import type { Side } from "./Charts";
 
@@ -17,17 +17,30 @@ export function WholeTable({ sides }: { sides: readonly Side[] }): JSX.Element {
           role="region"
           aria-label={`Run ${side.name}, all lengths`}
         >
-          <Lengths side={side} />
+          <Lengths name={side.name} budget={side.budget} columns={side.budget.columns} />
+          {side.model && (
+            <Lengths
+              name={side.name}
+              budget={side.model}
+              columns={side.stops.flatMap(({ modelled }) => modelled ?? [])}
+            />
+          )}
         </div>
       ))}
     </details>
   );
 }
 
-function Lengths({ side: { name, budget } }: { side: Side }): JSX.Element {
+interface Props {
+  readonly name: string;
+  readonly budget: Budget;
+  readonly columns: readonly Column[];
+}
+
+function Lengths({ name, budget, columns }: Props): JSX.Element {
   return (
     <table>
-      <caption>{`Run ${name}, ${budget.phase}, batch ${budget.batch}: time and share of each part, ${KIND_WORDS[budget.kind]}`}</caption>
+      <caption>{`Run ${name}, ${SCOPE_WORDS[budget.phase].replace(/^a /, "")}, batch ${budget.batch}: time and share of each part, ${originOf(budget)}`}</caption>
       <thead>
         <tr>
           <th scope="col">tokens</th>
@@ -40,7 +53,7 @@ function Lengths({ side: { name, budget } }: { side: Side }): JSX.Element {
         </tr>
       </thead>
       <tbody>
-        {budget.columns.map((column) => (
+        {columns.map((column) => (
           <tr key={column.length}>
             <th scope="row">{tokens(column.length)}</th>
             {budget.parts.map(({ key }) => {

@@ -5,6 +5,9 @@ import { frameOf, scalesOf } from "../../src/chart/geometry";
 import { budgetOf, type Budget } from "../../src/data/budget";
 import { KINDS, type Kind } from "../../src/data/provenance";
 import { PAINTS } from "../../src/state/theme";
+import { stopsOf } from "../../src/data/stops";
+import { curveOf, lengthsFor } from "../../src/model/curve";
+import { CALIBRATION, SHAPE } from "../calibrated";
 import { HERE, sampleAnswers } from "../sample";
 
 const frame = frameOf(800);
@@ -22,6 +25,8 @@ function draw(kind: Kind, onPick: (length: number) => void = () => undefined): E
   const { container } = render(
     <BudgetChart
       budget={shown}
+      model={null}
+      stops={shown.columns}
       answer={answer}
       measure="share"
       length={512}
@@ -72,4 +77,46 @@ test("a picture is an image with a summary, and a click picks the nearest length
   expect(svg?.getAttribute("aria-label")).toBe("A summary");
   svg?.dispatchEvent(new MouseEvent("click", { clientX: frame.right, bubbles: true }));
   expect(pick).toHaveBeenCalledWith(4096);
+});
+
+describe("the model over a budget", () => {
+  const measured = budget("measured");
+  const machine = { spec: SHAPE, limit: 8192, choices: CALIBRATION.choices, hardware: CALIBRATION.hardware };
+  const question = { phase: "decode", batch: 1, numOutputs: 1 } as const;
+  const lengths = lengthsFor(
+    measured.columns.map(({ length }) => length),
+    machine,
+    question,
+  );
+  const model = curveOf(machine, question, lengths, "groups");
+  const stops = stopsOf(measured, model);
+
+  test.each(["share", "ms"] as const)("is lines and hatches, never a solid fill: %s", (measure) => {
+    const scales = scalesOf([measured, model], measure, frame);
+    const { container } = render(
+      <BudgetChart
+        budget={measured}
+        model={model}
+        stops={stops}
+        answer={undefined}
+        measure={measure}
+        length={8192}
+        frame={frame}
+        scales={scales}
+        paint={PAINTS.light}
+        summary="A summary"
+        onPick={() => undefined}
+      />,
+    );
+    const solid = attribute(container, "path[data-part]", "fill").filter((fill) => fill?.startsWith("#"));
+    expect(solid).toHaveLength(measured.parts.length);
+    const hatched = attribute(container, "path[data-part]", "fill").filter((fill) => fill?.startsWith("url"));
+    expect(hatched).toHaveLength(model.parts.length);
+    for (const fill of [...hatched, ...attribute(container, "[data-doubt]", "fill")])
+      expect(fill).toMatch(/^url\(#calibrated-/);
+    expect(attribute(container, "[data-border]", "data-border")).toEqual(
+      model.parts.slice(0, -1).map(({ key }) => key),
+    );
+    for (const d of attribute(container, "[data-model] path", "d")) expect(d).not.toMatch(/NaN|Infinity/);
+  });
 });

@@ -7,11 +7,14 @@ const id = fc.oneof(fc.constant(""), hex);
 
 const links: fc.Arbitrary<Link> = fc.record({
   view: fc.constantFrom(...VIEWS),
-  phase: fc.constantFrom("decode", "prefill"),
+  phase: fc.constantFrom("decode", "prefill", "request"),
   batch: fc.integer({ min: 1, max: 4096 }),
+  output: fc.integer({ min: 1, max: 1_000_000 }),
   y: fc.constantFrom("share", "ms"),
   detail: fc.constantFrom("groups", "stages"),
+  model: fc.constantFrom("on", "off"),
   length: fc.integer({ min: 1, max: 1_000_000 }),
+  stage: fc.constantFrom("attention", "mlp", "lm_head"),
   a: id,
   b: id,
 });

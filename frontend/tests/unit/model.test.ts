@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { type Answer, budgetsOf, crossing, grid, type Level, modelled } from "../../src/model/crossover";
 import { isPeakName, PEAKS, specHardware } from "../../src/model/peaks";
+import { effects, isOn, type Effect, without } from "../../src/model/switches";
 import type { Bound, Cost, Hardware, ModelledStage } from "../../src/model/roofline";
 import { boundOf, budget, MODELLED, secondsOf, shareOf } from "../../src/model/roofline";
 import type { Choices, ModelSpec, Workload } from "../../src/model/work";
@@ -50,6 +51,10 @@ interface Golden {
     readonly given: Question & { readonly workload: Omit<Workload, "length">; readonly limit: number };
     readonly found: Readonly<Record<Level, Answer>>;
   }[];
+  readonly effects: readonly {
+    readonly given: Question & { readonly workload: Omit<Workload, "length">; readonly limit: number };
+    readonly found: Readonly<Record<string, Effect>>;
+  }[];
 }
 
 const golden = JSON.parse(
@@ -87,6 +92,15 @@ describe("what Python finds", () => {
     }
   });
 
+  test("of every switch that is turned off", () => {
+    expect(golden.effects.length).toBeGreaterThanOrEqual(40);
+    for (const [i, { given, found }] of golden.effects.entries()) {
+      const { spec, workload, choices, hardware, limit } = given;
+      const mine = effects((these) => budgetsOf(spec, workload, these, hardware), choices, limit);
+      expect(mine.found, `effects[${i}]`).toEqual(found);
+    }
+  });
+
   test("of names, defaults and data sheets", () => {
     expect(MODELLED).toEqual(golden.stages);
     expect(DEFAULT_CHOICES).toEqual(golden.defaults);
@@ -94,6 +108,29 @@ describe("what Python finds", () => {
       expect(isPeakName(name) && specHardware(PEAKS[name], activation_bytes)).toEqual(hardware);
     }
     expect(isPeakName("abacus")).toBe(false);
+  });
+});
+
+describe("a switch", () => {
+  test("that is off takes along what does not work without it", () => {
+    const graphed: Choices = { ...DEFAULT_CHOICES, graphs: "on", overlap: "on" };
+    expect(without(graphed, "attention")).toEqual({ ...graphed, attention: "naive", graphs: "off" });
+    expect(without(graphed, "kv_cache")).toEqual({ ...graphed, kv_cache: "off", overlap: "off" });
+    expect(without(graphed, "chunked_prefill").chunked_prefill).toBe(0);
+  });
+
+  test("of the weights is known by their size", () => {
+    const packed: Choices = { ...DEFAULT_CHOICES, weight_bytes: 0.5625, head_bytes: 1.0625 };
+    expect([isOn(packed, "weights"), isOn(DEFAULT_CHOICES, "weights")]).toEqual([true, false]);
+    expect(without(packed, "weights")).toEqual({ ...packed, weight_bytes: 2, head_bytes: 0 });
+  });
+
+  test("that no step's cost depends on is never on", () => {
+    expect(["batching", "sampler", "abacus"].map((key) => isOn(DEFAULT_CHOICES, key))).toEqual([
+      false,
+      false,
+      false,
+    ]);
   });
 });
 

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { BadRunFile, parseRunFile } from "../../src/data/runfile";
+import { BadFile } from "../../src/data/fields";
+import { parseRunFile } from "../../src/data/runfile";
 import { HERE } from "../sample";
 
 const text = JSON.stringify(HERE);
@@ -39,7 +40,7 @@ describe("a run file", () => {
 
   for (const [name, [file, message]] of Object.entries(BAD)) {
     test(`with ${name} is refused in words`, () => {
-      expect(() => parseRunFile(file)).toThrow(BadRunFile);
+      expect(() => parseRunFile(file)).toThrow(BadFile);
       expect(() => parseRunFile(file)).toThrow(message);
     });
   }

@@ -1,5 +1,15 @@
 import { expect, test } from "vitest";
-import { axisTime, duration, durations, percent, percents, tokens } from "../../src/data/words";
+import {
+  axisTime,
+  change,
+  duration,
+  durations,
+  inTokens,
+  percent,
+  percents,
+  signed,
+  tokens,
+} from "../../src/data/words";
 import { wrapped } from "../../src/export/picture";
 import { rate, firstToken } from "../../src/state/talk";
 
@@ -42,4 +52,11 @@ test("speed counts the gaps between tokens, not the wait for the first", () => {
   expect(firstToken(pace)).toBe(500);
   expect(rate(pace)).toBe(10);
   expect(rate({ ...pace, count: 1 })).toBeNull();
+});
+
+test("one is one, and a change has its sign", () => {
+  expect([1, 2, 1024].map((count) => inTokens(count))).toEqual(["1 token", "2 tokens", "1,024 tokens"]);
+  expect(inTokens(1, "output")).toBe("1 output token");
+  expect([1024, 0, -80].map(change)).toEqual(["+1,024", "0", "−80"]);
+  expect([1.5, 0, -0.0123].map(signed)).toEqual(["+1.50 ms", "0 ms", "−12.3 µs"]);
 });

@@ -7,6 +7,7 @@ import argparse
 from pellucid.cli.common import write_json
 from pellucid.explore import runfile
 from pellucid.explore.calibrate import START, Calibration, as_json, calibrate
+from pellucid.explore.crossover import PARTS
 from pellucid.explore.hardware import environment
 
 
@@ -51,7 +52,7 @@ def table(found: Calibration) -> str:
         told, seen = row["modelled"], row["measured"]
         ratio = f", ratio {row['ratio']:.2f}" if row["ratio"] else ""
         lines.append(
-            f"  10 % in {row['phase']}, batch {row['batch']}: "
+            f"  {PARTS[row['level']]:.0%} in {row['phase']}, batch {row['batch']}: "
             f"modelled {told['value'] or told['status']}, "
             f"measured {seen['value'] or seen['status']}{ratio}"
         )

@@ -38,7 +38,8 @@ def speed_cells(result: dict[str, Any], markdown: bool) -> tuple[list[str], list
 
 
 def stage_cells(result: dict[str, Any], markdown: bool) -> tuple[list[str], list[list[str]]]:
-    """ms per token at batch 1; stages that are nowhere a hundredth go to `other`."""
+    """ms per token at batch 1. `other` is what the stages leave of the time without borders, and
+    those stages that are nowhere a hundredth."""
     rows = result["rows"]
     shown = [
         stage
@@ -49,7 +50,7 @@ def stage_cells(result: dict[str, Any], markdown: bool) -> tuple[list[str], list
     body = []
     for row in rows:
         values = [row["stages_ms"].get(stage, 0.0) for stage in shown]
-        rest = row["stages_wall_ms"] - sum(values)
+        rest = row["single_ms_per_token"]["median"] - sum(values)
         ratio = f"{row['stages_wall_ratio']:.2f}×"
         body.append([title(row, markdown), *(f"{value:.2f}" for value in (*values, rest)), ratio])
     return ["ms per token", *shown, "other", "with / without borders"], body

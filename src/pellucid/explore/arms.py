@@ -96,7 +96,7 @@ class Measured:
     batch: Speed
     single: Speed
     stages: dict[str, float] = field(default_factory=dict)
-    """Milliseconds per token of the single sequence; `other` is what no stage claims."""
+    """Milliseconds per token of the single sequence, what borders cost taken out."""
     stage_ms: float = 0.0
     """Wall time per token with borders between the stages."""
 
@@ -176,8 +176,6 @@ class Arm:
             clock.settle()
             into.stage_ms = 1e3 * (time.perf_counter() - begin) / num_tokens
         into.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
-        rest = into.stage_ms - sum(into.stages.values())
-        into.stages["other"] = into.stages.get("other", 0.0) + rest
 
     def _warm_up(self, num_prompts: int) -> int:
         """Compile and record; returns how many tokens an answer may have in the time there is.

@@ -3,15 +3,16 @@
 Problem: a data sheet says what a machine could do. What our kernels get out of it is known only
 after a measurement, and a model with a number for every stage and length would merely repeat that.
 
-Idea: a dozen numbers. Peaks are those that the machine reached in the run itself (one large
+Idea: fifteen numbers. Peaks are those that the machine reached in the run itself (one large
 product, one long read); the fit finds which part of each the stages reach (`Hardware.eta_*`), and
 what starting a kernel and a step costs. They are found by least squares on the logarithm of time,
 so that a factor of two counts the same for a short stage and a long one, over the medians of all
 stages that take at least a hundredth of their step.
 
 The search moves one number at a time by a factor and keeps what helps; when nothing does, the
-factor is drawn closer to 1. That suits a sum of maxima, which has corners and no useful slope, and
-no number can become negative. A pull towards the start, too weak to matter otherwise, keeps numbers
+factor is drawn closer to 1, and when that is done it begins again with large factors, until this
+brings nothing more. That suits a sum of maxima, which has corners and no useful slope, and no
+number can become negative. A pull towards the start, too weak to matter otherwise, keeps numbers
 still that no cell bears on.
 
 A fit is worth what it predicts. So a random third of the cells is set aside and never looked at;
@@ -63,13 +64,18 @@ START = {
     "eta_attention_bytes": 0.5,
     "eta_reduction": 1.0,
     "eta_elementwise": 1.0,
-    "launch_s": 2e-6,
+    "launch_s": 2e-5,
+    "library_s": 2e-5,
     "node_s": 1e-6,
+    "attention_launches": 2.0,
     "host_s": 1e-4,
     "host_row_s": 1e-5,
+    "host_token_s": 1e-7,
 }
 """What is fitted, and where the search begins."""
 FIRST_FACTOR, LAST_FACTOR = 4.0, 1.01
+ENOUGH = 0.99
+"""A search that leaves so much of the error is the last one."""
 PULL = 1e-3
 """Weight of a number's squared log distance from its start beside one stage's squared log error."""
 HELD_OUT = 1 / 3
@@ -77,6 +83,8 @@ HELD_OUT = 1 / 3
 FEWEST_CELLS = 6
 VISIBLE = 0.01
 """A stage's part of its step from which on it is fitted and judged."""
+HIDDEN = 0.05
+"""A hidden host's part of its step up to which it counts as hidden."""
 BAND = 0.9
 """Of the residuals, within the band."""
 ELEMENT_SIZE = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -93,8 +101,14 @@ class Point:
     wall_s: float
 
     def visible(self) -> list[str]:
-        """The stages that count."""
-        return [stage for stage, s in self.seconds.items() if s >= VISIBLE * self.wall_s]
+        """The stages that count. What is left to see of a hidden host is how one step is handed
+        over to the next, which says nothing of how long the host would take."""
+        return [
+            stage
+            for stage, s in self.seconds.items()
+            if s >= VISIBLE * self.wall_s
+            and (stage != "host_gap" or not self.load.hides_host or s >= HIDDEN * self.wall_s)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +124,7 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
 
     seed: of which cells are set aside. `InputError` if there are too few.
     """
+    check(run)
     points = points_of(run)
     if len(points) < FEWEST_CELLS:
         raise InputError(
@@ -133,6 +148,23 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
 
 
 # What was measured
+
+
+def check(run: runfile.Record) -> None:
+    """`InputError` if a valid run file lacks something that calibrating needs besides."""
+    engine, limits = run["engine"], run["limits"]
+    wrong = [f"limits.{k}" for k in ("matmul_flop_s", "read_bytes_s") if limits.get(k, 0.0) <= 0.0]
+    wrong += [f"engine.{k}" for k in ("device", "dtype", "switches") if k not in engine]
+    if engine.get("dtype", "float32") not in ELEMENT_SIZE:
+        wrong.append("engine.dtype")
+    if any(statistics.median(cell["wall_ns"]) <= 0 for cell in run["cells"]):
+        wrong.append("wall_ns of a cell")
+    if wrong:
+        raise InputError(
+            f"the run cannot be calibrated: {', '.join(wrong)} missing or out of range; "
+            "measure again with this version of pellucid",
+            param="run",
+        )
 
 
 def points_of(run: runfile.Record) -> list[Point]:
@@ -191,7 +223,16 @@ def peaks_of(run: runfile.Record) -> Hardware:
 def fit(points: Sequence[Point], peaks: Hardware) -> Hardware:
     """The machine whose modelled times are nearest to those of `points`."""
     best = replace(peaks, **dict[str, Any](START))
-    least, factor = loss(points, best), FIRST_FACTOR
+    least, before = loss(points, best), math.inf
+    while least < ENOUGH * before:
+        before = least
+        best, least = search(points, best, least)
+    return best
+
+
+def search(points: Sequence[Point], best: Hardware, least: float) -> tuple[Hardware, float]:
+    """From a machine and its loss to a better one, large steps first."""
+    factor = FIRST_FACTOR
     while factor > LAST_FACTOR:
         before = least
         for name in START:
@@ -202,7 +243,7 @@ def fit(points: Sequence[Point], peaks: Hardware) -> Hardware:
                     break
         if least == before:
             factor = math.sqrt(factor)
-    return best
+    return best, least
 
 
 def loss(points: Iterable[Point], hardware: Hardware) -> float:
@@ -251,7 +292,8 @@ def by_stage(points: Sequence[Point], hardware: Hardware) -> dict[str, dict[str,
 
 
 def crossover_ratios(run: runfile.Record, hardware: Hardware) -> list[dict[str, Any]]:
-    """S10 modelled and measured for each phase and batch; all cells, fitted ones included."""
+    """Crossovers modelled and measured, for each phase, batch and share; all cells, fitted ones
+    included."""
     spec, choices = runfile.spec_of(run), choices_of(run)
     limit, rows = spec.context_length, []
     for phase, batch in sorted({(cell["phase"], cell["batch"]) for cell in run["cells"]}):
@@ -259,17 +301,19 @@ def crossover_ratios(run: runfile.Record, hardware: Hardware) -> list[dict[str, 
         if len(samples) < 2:
             continue
         budgets = budgets_of(spec, phase, batch, choices, hardware)
-        told = crossover.modelled(budgets, hardware, limit)["s10"]
-        seen = crossover.measured(samples, "recorded", limit)["s10"]
-        rows.append(
+        told = crossover.modelled(budgets, hardware, limit)
+        seen = crossover.measured(samples, "recorded", limit)
+        rows += [
             {
                 "phase": phase,
                 "batch": batch,
-                "modelled": told._asdict(),
-                "measured": seen._asdict(),
-                "ratio": ratio_of(told, seen),
+                "level": level,
+                "modelled": told[level]._asdict(),
+                "measured": seen[level]._asdict(),
+                "ratio": ratio_of(told[level], seen[level]),
             }
-        )
+            for level in crossover.PARTS
+        ]
     return rows
 
 

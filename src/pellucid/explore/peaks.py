@@ -78,11 +78,12 @@ class Starts(NamedTuple):
     """Seconds that starting work costs, in orders of magnitude."""
 
     launch_s: float
+    library_s: float
     node_s: float
     host_s: float
 
 
-STARTS = {"cuda": Starts(5e-6, 1e-6, 1e-4), "cpu": Starts(1e-5, 1e-5, 1e-4)}
+STARTS = {"cuda": Starts(5e-6, 5e-6, 1e-6, 1e-4), "cpu": Starts(1e-5, 1e-5, 1e-5, 1e-4)}
 
 
 def find_hardware(name: str, activation_bytes: float = 2.0) -> Hardware:
@@ -126,6 +127,7 @@ def spec_hardware(peak: Peak, activation_bytes: float) -> Hardware:
         bytes_s=peak.bytes_s,
         slowest=SLOWEST,
         launch_s=starts.launch_s,
+        library_s=starts.library_s,
         node_s=starts.node_s,
         host_s=starts.host_s,
     )

@@ -9,6 +9,10 @@ the slower of the two is what it takes; every kernel that is started adds its ow
 
     seconds = max(flops / rate, bytes / bandwidth) + launches · cost of one
 
+On a GPU without a graph, kernels queue up: one begins when the one before has ended and the host
+has launched it. As long as the host is ahead, launching costs nothing; where it is behind, the
+kernel's own work does (`queued`).
+
 How far real kernels stay below the machine's peaks is a handful of efficiencies in `Hardware`: 1
 for a data sheet (`peaks.py`), fitted to measurements by `calibrate.py`. The device's wait for the
 host is a stage like any other, `host_gap`.
@@ -19,7 +23,7 @@ Source: Williams et al. 2009, doi:10.1145/1498765.1498785.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -47,13 +51,21 @@ class Hardware:
     bytes_s: float
     """Peak of memory, bytes per second."""
     launch_s: float = 0.0
-    """Seconds that starting one kernel adds."""
+    """Seconds that the host takes to start one kernel of ours."""
+    library_s: float = 0.0
+    """The same for a matrix product of a library."""
     node_s: float = 0.0
-    """The same in a decode step of a graph, or of a CPU, where so little work stays in place."""
+    """Seconds that a kernel adds where the host need not start it: in a graph, in the queue of a
+    GPU, or in a decode step of a CPU, where so little work stays in place."""
+    attention_launches: float = 1.0
+    """Launches that one of attention costs: it begins with a chain of reads that wait for each
+    other, and takes the most arguments."""
     host_s: float = 0.0
     """Seconds of the host per step: plan, inputs, answers."""
     host_row_s: float = 0.0
-    """Further ones per row."""
+    """Further ones per row …"""
+    host_token_s: float = 0.0
+    """… and per token."""
     eta_gemm: float = 1.0
     """Of `flop_s`, reached by matrix products of many rows."""
     gemm_rows: float = 0.0
@@ -129,70 +141,115 @@ def budget(spec: ModelSpec, workload: Workload, choices: Choices, hardware: Hard
 
 def priced(load: Load, hardware: Hardware) -> Budget:
     """What `load` takes on a machine."""
-    launch_s = launch_cost(load, hardware)
+    reached = rates_of(hardware)
     totals: dict[str, Cost] = dict.fromkeys(MODELLED, Cost())
-    for work, count in load.works.items():
-        cost = cost_of(work, hardware, launch_s).times(count)
-        totals[work.stage] = totals[work.stage].plus(cost)
+    for works, count in load.groups.items():
+        for work, seconds in zip(works, group_seconds(works, load, hardware, reached), strict=True):
+            cost = cost_of(work, seconds, reached).times(count)
+            totals[work.stage] = totals[work.stage].plus(cost)
     gap = host_gap(load, hardware, sum(cost.seconds for cost in totals.values()))
     totals["host_gap"] = Cost(seconds=gap, host_s=gap)
     return Budget(totals, load.tokens_per_row)
 
 
 def stage_seconds(load: Load, hardware: Hardware) -> dict[str, float]:
-    """The seconds of `priced` alone: a fit asks for them a thousand times."""
-    launch_s = launch_cost(load, hardware)
+    """The seconds of `priced` alone: a fit asks for them some thousand times."""
+    reached = rates_of(hardware)
     totals = dict.fromkeys(MODELLED, 0.0)
-    for work, count in load.works.items():
-        compute, bandwidth = roof_seconds(work, hardware)
-        totals[work.stage] += count * (max(compute, bandwidth) + work.launches * launch_s)
+    for works, count in load.groups.items():
+        for work, seconds in zip(works, group_seconds(works, load, hardware, reached), strict=True):
+            totals[work.stage] += count * seconds
     totals["host_gap"] = host_gap(load, hardware, sum(totals.values()))
     return totals
 
 
-def launch_cost(load: Load, hardware: Hardware) -> float:
-    return hardware.node_s if load.is_ready else hardware.launch_s
-
-
 def host_gap(load: Load, hardware: Hardware, device_s: float) -> float:
     """Seconds that the device waits for the host."""
-    host_s = load.num_steps * hardware.host_s + load.num_rows * hardware.host_row_s
-    return max(0.0, host_s - device_s) if load.overlaps else host_s
+    host_s = load.num_plans * hardware.host_s
+    host_s += load.num_rows * hardware.host_row_s + load.num_tokens * hardware.host_token_s
+    return max(0.0, host_s - device_s) if load.hides_host else host_s
 
 
 # Seconds
 
 
-def cost_of(work: Work, hardware: Hardware, launch_s: float) -> Cost:
-    """What `work` takes; launch_s: seconds for each launch."""
-    compute, bandwidth = roof_seconds(work, hardware)
-    launch = work.launches * launch_s
+def group_seconds(
+    works: Sequence[Work], load: Load, hardware: Hardware, reached: Mapping[str, Rates]
+) -> list[float]:
+    """What each of these kernels takes, one behind the other."""
+    device, host = [], []
+    for work in works:
+        weight = hardware.attention_launches if work.kind == "attention" else 1.0
+        roof = max(roof_seconds(work, reached))
+        if load.launching == "at once":
+            device.append(roof)
+        else:
+            device.append(roof + weight * (work.launches + work.calls) * hardware.node_s)
+        host.append(weight * work.launches * hardware.launch_s + work.calls * hardware.library_s)
+    match load.launching:
+        case "ready":
+            return device
+        case "at once":
+            return list(map(operator.add, device, host))
+    return queued(device, host)
+
+
+def queued(device_s: Sequence[float], host_s: Sequence[float]) -> list[float]:
+    """Seconds from one kernel's end to the next one's, in the second of two rounds: in the first,
+    the queue fills. All together they take as long as the slower of the two.
+
+    device_s: what each kernel takes; host_s: what launching it takes.
+    """
+    issued = ended = 0.0
+    laps: list[float] = []
+    for _ in range(2):
+        laps.clear()
+        for work_s, launch_s in zip(device_s, host_s, strict=True):
+            issued += launch_s
+            end = max(ended, issued) + work_s
+            laps.append(end - ended)
+            ended = end
+    return laps
+
+
+def cost_of(work: Work, seconds: float, reached: Mapping[str, Rates]) -> Cost:
+    """What `work` takes, which is `seconds`: what its roofs do not explain goes to launching."""
+    compute, bandwidth = roof_seconds(work, reached)
     return Cost(
         flops=work.flops,
         bytes=work.bytes,
-        launches=work.launches,
-        seconds=max(compute, bandwidth) + launch,
+        launches=work.launches + work.calls,
+        seconds=seconds,
         compute_s=compute,
         bandwidth_s=bandwidth,
-        launch_s=launch,
+        launch_s=seconds - max(compute, bandwidth),
     )
 
 
-def roof_seconds(work: Work, hardware: Hardware) -> tuple[float, float]:
+def roof_seconds(work: Work, reached: Mapping[str, Rates]) -> tuple[float, float]:
     """What the arithmetic of `work` would take alone, and what its traffic would."""
-    eta_flops, eta_bytes, padding = efficiencies(work.kind, hardware)
-    flops = work.flops + padding * work.pad_flops
-    return flops / (hardware.flop_s * eta_flops), work.bytes / (hardware.bytes_s * eta_bytes)
+    flop_s, bytes_s, padding = reached[work.kind]
+    return (work.flops + padding * work.pad_flops) / flop_s, work.bytes / bytes_s
 
 
-def efficiencies(kind: str, hardware: Hardware) -> tuple[float, float, float]:
-    """Parts of the peaks that work of this kind reaches, and how far it is padded."""
-    match kind:
-        case "matrix":
-            return hardware.eta_gemm, hardware.eta_gemv, hardware.gemm_rows
-        case "attention":
-            positions = hardware.attention_positions
-            return hardware.eta_attention_flops, hardware.eta_attention_bytes, positions
-        case "reduction":
-            return 1.0, hardware.eta_reduction, 0.0
-    return 1.0, hardware.eta_elementwise, 0.0
+class Rates(NamedTuple):
+    """What work of one kind reaches on a machine, per second, and how far it is padded."""
+
+    flop_s: float
+    bytes_s: float
+    padding: float
+
+
+def rates_of(hardware: Hardware) -> dict[str, Rates]:
+    """By kind of work."""
+    h = hardware
+    return {
+        "matrix": Rates(h.flop_s * h.eta_gemm, h.bytes_s * h.eta_gemv, h.gemm_rows),
+        "attention": Rates(
+            h.flop_s * h.eta_attention_flops,
+            h.bytes_s * h.eta_attention_bytes,
+            h.attention_positions,
+        ),
+        "reduction": Rates(h.flop_s, h.bytes_s * h.eta_reduction, 0.0),
+        "elementwise": Rates(h.flop_s, h.bytes_s * h.eta_elementwise, 0.0),
+    }

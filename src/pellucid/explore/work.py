@@ -18,9 +18,10 @@ layer does to one token is the same everywhere, so a stage is a sum over kinds o
 one window, and the last one, which computes only the tokens that are sampled from once every
 token's keys and values are stored.
 
-Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work) with how
-many there are of each, for layers and chunks are mostly alike. The result is a `Load`. Of the
-machine it has to know one thing, CPU or GPU: that decides what `auto` means (`settled`).
+Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work): what is
+around the layers, then one layer of each kind, in the order in which they run, with how many there
+are of it. The result is a `Load`. Of the machine it has to know one thing, CPU or GPU: that decides
+what `auto` means (`settled`).
 
 Counted: matrices at their stored size, once a step; keys and values once per row and key head (the
 heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of
@@ -49,6 +50,8 @@ RESIDUAL = 4
 """Bytes of an element of the residual stream and of the logits: float32."""
 FEW_TOKENS = 8
 """Up to so many tokens `gemv` takes norms and activation into the matrix products."""
+FEW_PACKED = 16
+"""Up to so many tokens packed weights are expanded in registers, on a CPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,23 +134,35 @@ class Work(NamedTuple):
     flops: float = 0.0
     bytes: float = 0.0
     launches: float = 0.0
+    """Of kernels of ours."""
+    calls: float = 0.0
+    """Of a library's kernels."""
     pad_flops: float = 0.0
     """Flops that a matrix would take for one row more, attention for one position more a token."""
+
+
+Launching = Literal["ready", "at once", "behind"]
+"""Kernels stand ready (a recorded graph, or a decode step of a CPU, where so little work stays in
+place); or are started when the one before has ended (CPU); or are queued ahead of the device, which
+then waits only where the host is the slower one (GPU)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """All that a workload makes a machine do."""
 
-    works: Mapping[Work, int]
-    """Each with how many there are of it: layers and chunks are mostly alike."""
-    num_steps: int
+    groups: Mapping[tuple[Work, ...], int]
+    """Kernels that run one behind the other, and how often that comes: layers and chunks are mostly
+    alike."""
+    num_plans: int
+    """Steps that the device waits for the host to plan, if the host is not hidden altogether."""
     num_rows: int
     """Rows of all steps."""
-    is_ready: bool
-    """Whether its kernels start at `Hardware.node_s`."""
-    overlaps: bool
-    """Whether the host works while the device does."""
+    num_tokens: int
+    """New tokens of all steps."""
+    launching: Launching
+    hides_host: bool
+    """Whether steps follow each other, and the host works while the device does."""
     tokens_per_row: float
 
 
@@ -155,22 +170,28 @@ def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) 
     """What `workload` comes to on such a device."""
     choices = settled(choices, device)
     steps = steps_of(workload, choices)
-    works: Counter[Work] = Counter()
+    groups: Counter[tuple[Work, ...]] = Counter()
     for rows in steps:
-        for count, kind in step_work(spec, rows, choices):
-            for work in kind:
-                works[work] += count
+        for count, works in step_work(spec, rows, choices):
+            groups[tuple(works)] += count
     decodes = workload.phase == "decode"
+    overlaps = choices.overlap == "on"
     return Load(
-        works=works,
-        num_steps=len(steps),
+        groups=groups,
+        num_plans=1 if overlaps else len(steps),
         num_rows=sum(map(num_rows, steps)),
-        is_ready=decodes
-        and choices.kv_cache == "on"
-        and (choices.graphs == "on" or device == "cpu"),
-        overlaps=choices.overlap == "on",
+        num_tokens=sum(map(num_tokens, steps)),
+        launching=launching(choices, device, decodes),
+        hides_host=overlaps and decodes,
         tokens_per_row=expected_tokens(choices) if decodes else 1.0,
     )
+
+
+def launching(choices: Choices, device: str, decodes: bool) -> Launching:
+    """How the kernels of a step get onto the device. choices: settled."""
+    if decodes and choices.kv_cache == "on" and (device == "cpu" or choices.graphs == "on"):
+        return "ready"
+    return "at once" if device == "cpu" else "behind"
 
 
 def settled(choices: Choices, device: str) -> Choices:
@@ -285,7 +306,7 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
     return [
         embed,
         *norm_work("norm", spec, sampled, choices),
-        matrix("lm_head", sampled, hidden, vocab, stored, choices.activation_bytes, RESIDUAL),
+        matrix("lm_head", sampled, hidden, vocab, stored, choices, RESIDUAL),
         Work("sample", "reduction", bytes=passes * sampled * vocab * RESIDUAL, launches=4),
     ]
 
@@ -300,7 +321,7 @@ def layer_work(
     weight, a = choices.weight_bytes, choices.activation_bytes
     works = [
         *norm_work("norm", spec, tokens, choices),
-        matrix("qkv", tokens, hidden, q + 2 * kv, weight, a, a),
+        matrix("qkv", tokens, hidden, q + 2 * kv, weight, choices, a),
         rotation_work(spec, tokens, choices),
     ]
     if not kept:
@@ -309,12 +330,12 @@ def layer_work(
     return [
         *works,
         *(attention_work(spec, r, window, choices) for r in kept),
-        matrix("o_proj", going_on, q, hidden, weight, a, a),
+        matrix("o_proj", going_on, q, hidden, weight, choices, a),
         *(norm_work("o_proj", spec, going_on, choices) if posts else []),
         *norm_work("norm", spec, going_on, choices),
-        matrix("mlp", going_on, hidden, 2 * inner, weight, a, a),
+        matrix("mlp", going_on, hidden, 2 * inner, weight, choices, a),
         *gate_work(going_on, inner, choices),
-        matrix("mlp", going_on, inner, hidden, weight, a, a),
+        matrix("mlp", going_on, inner, hidden, weight, choices, a),
         *(norm_work("mlp", spec, going_on, choices) if posts else []),
     ]
 
@@ -325,16 +346,33 @@ def matrix(
     num_in: int,
     num_out: int,
     weight_bytes: float,
-    in_bytes: float,
+    choices: Choices,
     out_bytes: float,
 ) -> Work:
     """[tokens, num_in] times a matrix that is read once, whatever the number of tokens.
 
-    *_bytes: of one element of the matrix, of what goes in and of what comes out.
+    weight_bytes, out_bytes: of one element of the matrix and of what comes out.
     """
     weights = num_in * num_out
-    moved = weights * weight_bytes + tokens * (num_in * in_bytes + num_out * out_bytes)
-    return Work(stage, "matrix", 2 * tokens * weights, moved, launches=1, pad_flops=2 * weights)
+    ends = tokens * (num_in * choices.activation_bytes + num_out * out_bytes)
+    is_few = tokens <= few_tokens(choices)
+    return Work(
+        stage,
+        "matrix",
+        flops=2 * tokens * weights,
+        bytes=weights * weight_bytes + ends,
+        launches=int(is_few),
+        calls=int(not is_few),
+        pad_flops=0.0 if is_few else 2 * weights,
+    )
+
+
+def few_tokens(choices: Choices) -> int:
+    """Up to so many tokens a product has a kernel of ours that wastes no row: `gemv` on a GPU, that
+    of packed weights on a CPU."""
+    if choices.gemv == "on":
+        return FEW_TOKENS
+    return FEW_PACKED if choices.weight_bytes < choices.activation_bytes else 0
 
 
 def inside_gemv(tokens: int, choices: Choices) -> bool:

@@ -51,6 +51,7 @@ ROUTES = [
     Route("/explorer/v1/capabilities", explorer.capabilities),
     Route("/explorer/v1/measure", explorer.measure, methods=["POST"]),
     Route("/explorer/v1/answers", explorer.answers, methods=["POST"]),
+    Route("/explorer/v1/calibrate", explorer.calibrate, methods=["POST"]),
     Route("/explorer/v1/runs", explorer.list_runs),
     Route("/explorer/v1/runs/{run_id}", explorer.show_run),
     Route(PAGE_FILES + "{name}", page.asset),

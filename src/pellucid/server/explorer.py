@@ -1,13 +1,15 @@
 """The Explorer's routes: what this server is, measuring it while it serves, and the runs so far.
 
 The page shows what these say and computes no figure of its own that they could give it: the answer
-("from what length on ...") comes from `explore.answer`, as it does on the command line. Measuring
-happens in the engine's process on the engine that serves (see `worker.take_measure`); the run file
-is streamed back when it is done and kept for as long as the server runs.
+("from what length on ...") comes from `explore.answer`, and the machine fitted to a run from
+`explore.calibrate`, as they do on the command line. Measuring happens in the engine's process on
+the engine that serves (see `worker.take_measure`); the run file is streamed back when it is done
+and kept for as long as the server runs.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -16,6 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from pellucid.errors import InputError
+from pellucid.explore import calibrate as calibration
 from pellucid.explore import runfile
 from pellucid.explore.answer import answers_of
 from pellucid.features import FEATURES, Feature
@@ -46,7 +49,7 @@ class MeasureBody(msgspec.Struct, kw_only=True):
     force: bool = False
 
 
-class AnswersBody(msgspec.Struct, kw_only=True):
+class RunBody(msgspec.Struct, kw_only=True):
     run: dict[str, Any]
 
 
@@ -156,10 +159,26 @@ def keep(served: Served, run: runfile.Record) -> None:
 
 async def answers(request: HttpRequest) -> Response:
     """What a run file from elsewhere says."""
-    served = Served.of(request)
-    body = parse(await read_json(request, served.max_body), AnswersBody)
+    return to_json({"answers": answers_of(await sent_run(request), "recorded")})
+
+
+async def calibrate(request: HttpRequest) -> Response:
+    """The machine that fits a run file, and how well it predicts: as `pellucid calibrate --json`.
+
+    A fit takes half a second of arithmetic, which a thread does while tokens keep flowing; one fit
+    at a time, lest many of them leave the others no turn.
+    """
+    run = await sent_run(request)
+    async with Served.of(request).fitting:
+        found = await asyncio.to_thread(calibration.calibrate, run)
+    return to_json(calibration.as_json(found, run))
+
+
+async def sent_run(request: HttpRequest) -> runfile.Record:
+    """The run file in a request's body."""
+    body = parse(await read_json(request, Served.of(request).max_body), RunBody)
     runfile.validate(body.run, "the run")
-    return to_json({"answers": answers_of(body.run, "recorded")})
+    return body.run
 
 
 async def list_runs(request: HttpRequest) -> Response:

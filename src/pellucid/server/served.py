@@ -45,6 +45,8 @@ class Served:
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Run files by id, measured by this server, oldest first."""
+    fitting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a calibration is worked out."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @staticmethod

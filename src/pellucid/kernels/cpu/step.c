@@ -16,8 +16,10 @@
 
        M = max m,   out = Σ exp(m - M)·a / Σ exp(m - M)·l
 
-   which is the softmax over all positions. Chunks have a fixed length, so the result does not depend
-   on the number of threads. Source: Dao et al. 2023, Flash-Decoding. */
+   which is the softmax over all positions. How long chunks are depends on the row's own context and
+   on nothing else, so neither the number of threads nor the other rows change the result. Short
+   contexts have short ones: cut into one or two, they would leave cores without work.
+   Source: Dao et al. 2023, Flash-Decoding. */
 
 #include <math.h>
 #include <stdint.h>
@@ -31,7 +33,9 @@
 #define SIMD_SUM_(words) _Pragma(#words)
 #define MAX_DIM 512    /* of a head */
 #define MAX_HEADS 128  /* query heads */
-#define CHUNK 128      /* positions of a task */
+#define CHUNK 128      /* positions of a task at most */
+#define LEAST 16       /* and at least, in steps of so many */
+#define TASKS 4        /* of a row, before they get longer than the least */
 #define AHEAD 4        /* positions to prefetch ahead: blocks need not follow each other */
 
 /* ---- numbers: float32 (type 0) or bfloat16 (type 1) in memory, float32 in registers ---- */
@@ -239,6 +243,13 @@ static int64_t first_seen(const struct attend *s, int64_t r) {
     return s->window && s->context[r] > s->window ? s->context[r] - s->window : 0;
 }
 
+/* Positions of a task of row r. */
+static int64_t chunk_length(const struct attend *s, int64_t r) {
+    const int64_t seen = s->context[r] - first_seen(s, r), step = TASKS * LEAST;
+    const int64_t length = (seen + step - 1) / step * LEAST;
+    return length < CHUNK ? length : CHUNK;
+}
+
 static inline float dot(const float *a, const float *b, int64_t n) {
     float sum = 0;
     SIMD_SUM(sum) for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
@@ -265,8 +276,9 @@ static void attend_task(void *arg, int64_t chunk) {
     int64_t r = 0;
     while (s->chunks[r + 1] <= chunk) r++;
     const int64_t group = s->heads / s->kv_heads, dim = s->dim, heads = s->heads;
-    const int64_t from = first_seen(s, r) + (chunk - s->chunks[r]) * CHUNK;
-    const int64_t n = s->context[r] - from < CHUNK ? s->context[r] - from : CHUNK;
+    const int64_t length = chunk_length(s, r);
+    const int64_t from = first_seen(s, r) + (chunk - s->chunks[r]) * length;
+    const int64_t n = s->context[r] - from < length ? s->context[r] - from : length;
     const int64_t *table = s->tables + s->table[r];
     float q[heads * dim], row[s->kv_heads * dim], scores[heads][CHUNK];
     int64_t slot[CHUNK + AHEAD];
@@ -325,8 +337,10 @@ int attend_one(struct attend *s, int64_t threads) {
     s->chunks = malloc((size_t)(s->rows + 1) * 8);
     if (!s->chunks) return -1;
     s->chunks[0] = 0;
-    for (int64_t r = 0; r < s->rows; r++)
-        s->chunks[r + 1] = s->chunks[r] + (s->context[r] - first_seen(s, r) + CHUNK - 1) / CHUNK;
+    for (int64_t r = 0; r < s->rows; r++) {
+        const int64_t seen = s->context[r] - first_seen(s, r), length = chunk_length(s, r);
+        s->chunks[r + 1] = s->chunks[r] + (seen + length - 1) / length;
+    }
     const int64_t chunks = s->chunks[s->rows];
     s->parts = malloc((size_t)(chunks * s->heads * (s->dim + 2)) * 4);
     if (s->parts) run_tasks(attend_task, s, chunks, threads);

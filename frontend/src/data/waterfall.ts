@@ -1,0 +1,68 @@
+// From one run's wall time to another's, part by part: what each part adds or saves.
+//
+// A part that a run lacks took no time there. Medians of parts do not add up to the median of the
+// whole; what is left over is a step of its own, so that the last step ends where it should and
+// nothing is stretched to get there.
+
+import type { Column } from "./budget";
+import { Figure } from "./provenance";
+import { eitherOf, type Part } from "./stages";
+
+export interface Step {
+  readonly part: Part;
+  /** Milliseconds in either run; undefined: the run has no such part. */
+  readonly one: Figure | undefined;
+  readonly two: Figure | undefined;
+  readonly change: Figure;
+  /** Where the step begins and ends on the way, in milliseconds. */
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface Waterfall {
+  readonly start: Figure;
+  readonly end: Figure;
+  readonly change: Figure;
+  readonly steps: readonly Step[];
+}
+
+const LEFT_OVER = "left over";
+
+/** Less than this is the rounding of sums and no step; milliseconds. */
+const NOTHING = 1e-9;
+
+/** first, second: the parts of either run, in the order in which they are stacked. */
+export function waterfallOf(
+  [first, second]: readonly [readonly Part[], readonly Part[]],
+  [a, b]: readonly [Column, Column],
+): Waterfall {
+  const change = Figure.difference(b.wall, a.wall);
+  const steps: Step[] = [];
+  let at = a.wall.value;
+  const add = (step: Omit<Step, "from" | "to">): void => {
+    steps.push({ ...step, from: at, to: (at += step.change.value) });
+  };
+  for (const part of eitherOf(first, second)) {
+    const [one, two] = [a, b].map((column) => column.amounts.get(part.key)?.ms);
+    const any = one ?? two;
+    if (any) add({ part, one, two, change: Figure.difference(two ?? none(any), one ?? none(any)) });
+  }
+  const sum = Figure.total(steps.map((step) => step.change));
+  const rest = Figure.difference(change, sum);
+  if (Math.abs(rest.value) > NOTHING) add({ part: REST, one: undefined, two: undefined, change: rest });
+  return { start: a.wall, end: b.wall, change, steps };
+}
+
+const REST: Part = {
+  key: "left_over",
+  label: LEFT_OVER,
+  about: "by how much the medians of the parts miss that of the whole",
+  color: "#85868a",
+};
+
+/** No time, seen as often as `like` was. */
+const none = ({ n, kind }: Figure): Figure =>
+  Figure.median(
+    Array.from({ length: n }, () => 0),
+    kind,
+  );

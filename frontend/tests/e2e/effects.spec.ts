@@ -1,0 +1,66 @@
+// What the model says of each switch, beside it.
+
+import type { Locator, Page } from "@playwright/test";
+import { RECORDED } from "../recorded";
+import { HERE } from "../sample";
+import { expect, test } from "./page";
+
+const row = (page: Page, key: string): Locator =>
+  page.locator(".switch").filter({ has: page.getByRole("heading", { name: key, exact: true }) });
+
+test("beside each switch stands what turning it off would do, and where that comes from", async ({
+  open,
+  mock,
+}) => {
+  mock.runs = [RECORDED];
+  const page = await open("#v=1&view=switches");
+  await expect(page.getByText(/Modelled for run [0-9a-f]{8} \(smollm2 on .*, batch 1\)/)).toContainText(
+    "modelled, calibrated",
+  );
+  await expect(row(page, "attention")).toContainText(/ΔS10, decode step *−[\d,]+ [\d,]+ → /);
+  await expect(row(page, "kv_cache")).toContainText(/ΔS10, decode step.*ΔS10, prefill/);
+  await expect(row(page, "graphs")).toContainText("ΔS10: off in this run already");
+  await expect(row(page, "batching")).toContainText("ΔS10: not in the model");
+  const figures = page.locator(".effects dd");
+  await expect(figures).not.toHaveCount(0);
+  for (const figure of await figures.all()) await expect(figure).toHaveAttribute("data-kind", "calibrated");
+});
+
+test("a run that cannot be calibrated is modelled by its machine's data sheet", async ({ open, mock }) => {
+  mock.runs = [
+    {
+      ...RECORDED,
+      id: HERE.id, // of which there is no calibration
+      environment: { ...RECORDED.environment, gpu: "NVIDIA H200" },
+      engine: { ...RECORDED.engine, device: "cuda:0" },
+    },
+  ];
+  const page = await open("#v=1&view=switches");
+  await expect(page.getByText(/smollm2 on NVIDIA H200 SXM/)).toContainText("modelled, not validated here");
+  const figures = page.locator(".effects dd");
+  await expect(figures).not.toHaveCount(0);
+  for (const figure of await figures.all()) await expect(figure).toHaveAttribute("data-kind", "spec");
+});
+
+test("where nothing can be modelled the page says why, and shows no number", async ({ open, mock }) => {
+  mock.runs = [RECORDED];
+  mock.calibrations = [];
+  const page = await open("#v=1&view=switches");
+  await expect(
+    page.getByText(/it was not calibrated: the run has 5 cells.* There is no data sheet of .* here either\./),
+  ).toBeVisible();
+  await expect(page.locator(".effects")).toHaveCount(0);
+  mock.runs = [{ ...HERE, model: { name: "smollm2" } }];
+  await page.reload();
+  await expect(page.getByText(/it lacks what the model needs: model\.spec is missing/)).toBeVisible();
+});
+
+test("a chunk size that is left to the engine is shown as what it comes to", async ({ open, page }) => {
+  await page.route("**/explorer/v1/capabilities", async (route) => {
+    const answer = (await (await route.fetch()).json()) as { switches: object[] };
+    const chunked = { ...answer.switches[0], key: "chunked_prefill", current: "-1", default: "-1", off: "0" };
+    await route.fulfill({ json: { ...answer, switches: [chunked] } });
+  });
+  await open("#v=1&view=switches");
+  await expect(row(page, "chunked_prefill").locator(".value")).toHaveText("on auto: 512");
+});
