@@ -64,7 +64,9 @@ GRID = tuple(64 * 2**octave for octave in range(7))
 RUN_NS = 400_000_000
 """Runs have as many steps and repeats as fit into this time, within the bounds below."""
 FEWEST_STEPS, MOST_STEPS = 2, 64
-"""Of a decode run; of a prefill, the fewest with all its repeats."""
+"""Of a decode run."""
+FEWEST_CHUNKS = 4
+"""Of a prefill with all its repeats."""
 FEWEST_REPLAYS = 4
 """Steps of a decode run where there may be graphs."""
 MOST_REPEATS = 16
@@ -434,7 +436,7 @@ class Bench:
             num_steps = max(self._fewest_steps, most // 2 * 2)
             timed_s = num_steps * step_s
             run_s = setup_s + timed_s
-        fewest = -(-FEWEST_STEPS // num_steps)
+        fewest = -(-FEWEST_CHUNKS // num_steps)
         repeats = max(fewest, min(MOST_REPEATS, round(most_s / timed_s)))
         self.sizes[cell] = Size(num_steps, repeats)
         self.pair_s[cell] = 2 * repeats * run_s
