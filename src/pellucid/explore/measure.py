@@ -66,7 +66,9 @@ RUN_NS = 400_000_000
 FEWEST_STEPS, MOST_STEPS = 2, 64
 """Of a decode run."""
 FEWEST_CHUNKS = 4
-"""Of a prefill with all its repeats."""
+"""Of a prefill with all its repeats …"""
+LONG_NS = 2_500_000_000
+"""… unless that would take longer than this; a single one may."""
 FEWEST_REPLAYS = 4
 """Steps of a decode run where there may be graphs."""
 MOST_REPEATS = 16
@@ -436,7 +438,7 @@ class Bench:
             num_steps = max(self._fewest_steps, most // 2 * 2)
             timed_s = num_steps * step_s
             run_s = setup_s + timed_s
-        fewest = -(-FEWEST_CHUNKS // num_steps)
+        fewest = max(1, min(-(-FEWEST_CHUNKS // num_steps), round(LONG_NS / 1e9 / timed_s)))
         repeats = max(fewest, min(MOST_REPEATS, round(most_s / timed_s)))
         self.sizes[cell] = Size(num_steps, repeats)
         self.pair_s[cell] = 2 * repeats * run_s
