@@ -32,8 +32,9 @@ from pellucid.server.served import Served
 
 MAX_RUNS = 32
 """Runs that are kept; the oldest goes first."""
-LIVE_LENGTHS = (64, 256, 1024, 2048, 4096)
+LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
+"""Of *Measure now* unless told otherwise; enough cells to fit the model to."""
 SPARE = 16
 """Tokens of context besides those that are decoded around a length."""
 LIVE_SECONDS = 40.0
