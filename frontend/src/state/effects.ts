@@ -20,6 +20,7 @@ export interface Effects {
   readonly kind: Kind;
   readonly machine: string;
   readonly batch: number;
+  /** Those that the machine was fitted to; of a data sheet, all. */
   readonly phases: readonly PhaseEffects[];
   readonly isModelled: (key: string) => boolean;
 }
@@ -31,15 +32,23 @@ export const effectsShown = computed<Effects | { readonly waiting: true } | { re
   const run = runA.value?.run;
   if (!run) return { why: "no run is shown" };
   const subject = subjectOf(run);
-  return isSubject(subject) ? effectsIn(subject, batch.value) : subject;
+  if (!isSubject(subject)) return subject;
+  // What was fitted to steps of one phase alone knows nothing of the other.
+  const measured = (phase: Phase): boolean => run.cells.some((cell) => cell.phase === phase);
+  const known = PHASES.filter((phase) => subject.hardware.kind === "spec" || measured(phase));
+  return effectsIn(subject, batch.value, known);
 });
 
-function effectsIn({ spec, choices, hardware, limit }: Subject, sequences: number): Effects {
+function effectsIn(
+  { spec, choices, hardware, limit }: Subject,
+  sequences: number,
+  known: readonly Phase[],
+): Effects {
   return {
     kind: hardware.kind,
     machine: hardware.name,
     batch: sequences,
-    phases: PHASES.map((phase) => ({
+    phases: known.map((phase) => ({
       phase,
       ...effects(
         (these) => budgetsOf(spec, { phase, batch: sequences, prefix: 0 }, these, hardware),

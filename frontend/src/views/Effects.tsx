@@ -3,7 +3,7 @@
 
 import type { JSX } from "preact";
 import type { Kind } from "../data/provenance";
-import type { Phase } from "../data/runfile";
+import { PHASES, type Phase } from "../data/runfile";
 import { change, inTokens, short, tokens } from "../data/words";
 import type { Crossing } from "../model/crossover";
 import type { Effect } from "../model/switches";
@@ -30,10 +30,16 @@ export function AboutEffects(): JSX.Element {
       when a switch is turned off, together with those that do not work without it. Up means that attention
       matters later. Modelled for run {short(run.id)} ({run.model.name} on {shown.machine}, batch{" "}
       {shown.batch}
-      ), with the switches of that run. How far the model errs in such differences has not been measured.{" "}
-      <KindTag kind={shown.kind} />
+      ), with the switches of that run{unknown(shown.phases)}. How far the model errs in such differences has
+      not been measured. <KindTag kind={shown.kind} />
     </p>
   );
+}
+
+/** Phases that the fit knows nothing of. */
+function unknown(known: readonly PhaseEffects[]): string {
+  const missing = PHASES.filter((phase) => known.every((effects) => effects.phase !== phase));
+  return missing.map((phase) => `, which has no ${NAMES[phase]} to fit to`).join("");
 }
 
 const none = (why: string): string => `What a switch does to the crossing is not modelled: ${why}.`;

@@ -26,6 +26,14 @@ test("beside each switch stands what turning it off would do, and where that com
   for (const figure of await figures.all()) await expect(figure).toHaveAttribute("data-kind", "calibrated");
 });
 
+test("of a phase that the machine was not fitted to nothing is said", async ({ open, mock }) => {
+  mock.runs = [{ ...RECORDED, cells: RECORDED.cells.filter(({ phase }) => phase === "decode") }];
+  const page = await open("#v=1&view=switches");
+  await expect(page.getByText("which has no prefill to fit to")).toBeVisible();
+  await expect(row(page, "attention")).toContainText("ΔS10, decode step");
+  await expect(row(page, "attention")).not.toContainText("ΔS10, prefill");
+});
+
 test("a run that cannot be calibrated is modelled by its machine's data sheet", async ({ open, mock }) => {
   mock.runs = [
     {
