@@ -14,9 +14,10 @@ from pellucid.cli import main
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.errors import InputError
+from pellucid.explore import hardware, runfile
 from pellucid.explore import measure as measuring
-from pellucid.explore import runfile
-from pellucid.explore.measure import DECODE, PREFILL, Cell, Progress, Settings, measure, order_of
+from pellucid.explore.cells import DECODE, PREFILL, Cell, Settings, fit, order_of
+from pellucid.explore.measure import Progress, measure
 
 CELLS = [Cell(phase, n, batch) for phase in (DECODE, PREFILL) for n in (8, 48) for batch in (1, 2)]
 SMALL: dict[str, Any] = {"lengths": (8, 48), "batches": (1, 2), "blocks": 3}
@@ -254,8 +255,8 @@ class Stopper:
 
 
 def test_lengths_are_those_that_fit(engine: Engine) -> None:
-    assert measuring.fit(engine, Settings()).lengths == (64,)
-    few = measuring.fit(engine, Settings(batches=(32,))).lengths
+    assert fit(engine, Settings()).lengths == (64,)
+    few = fit(engine, Settings(batches=(32,))).lengths
     assert few, "where none of the grid fits, half of what there is"
     assert max(few) < 64
 
@@ -278,9 +279,9 @@ def test_what_the_engine_cannot_hold_is_refused(
 
 def test_the_limits_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(measuring, "read_bandwidth", lambda device: 1e10)
-    monkeypatch.setitem(measuring.PRODUCT, "cpu", 64)
-    limits = measuring.measure_limits(torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(hardware, "read_bandwidth", lambda device: 1e10)
+    monkeypatch.setitem(hardware.PRODUCT, "cpu", 64)
+    limits = hardware.measure_limits(torch.device("cpu"), torch.float32)
     assert limits["read_bytes_s"] == 1e10
     assert limits["matmul_flop_s"] > 0
 

@@ -12,7 +12,8 @@ from tqdm import tqdm
 from pellucid.cli.common import add_config_flags, config_from, write_json
 from pellucid.engine import Engine
 from pellucid.explore import runfile
-from pellucid.explore.measure import GRID, PHASES, Progress, Settings, measure
+from pellucid.explore.cells import GRID, PHASES, Settings
+from pellucid.explore.measure import Progress, measure
 
 NOISY = 0.05
 """Variation over blocks from which a cell is flagged."""

@@ -22,6 +22,10 @@ import psutil
 import torch
 
 from pellucid.runner.machine import cpu_name, num_cores
+from pellucid.runner.memory import naming
+
+PRODUCT = {"cpu": 2048, "cuda": 8192}
+"""Sides of the matrices whose product shows what the machine can compute."""
 
 
 def environment() -> dict[str, Any]:
@@ -73,6 +77,19 @@ def read_bandwidth(device: torch.device, repeats: int = 5) -> float:
     size = 2**28 if device.type == "cpu" else 2**31
     data = torch.ones(size // 4, dtype=torch.float32, device=device)
     return size / statistics.median(timed(data.sum, device) for _ in range(repeats))
+
+
+def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
+    """What this machine reaches at nothing but reading memory, and at one large matrix product."""
+    size = PRODUCT[device.type]
+    with naming("what the limits are measured on", "set memory lower", "memory"):
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        timed(lambda: left @ right, device)
+        product_s = statistics.median(timed(lambda: left @ right, device) for _ in range(5))
+        return {
+            "read_bytes_s": read_bandwidth(device),
+            "matmul_flop_s": 2 * size**3 / product_s,
+        }
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

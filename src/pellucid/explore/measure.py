@@ -41,30 +41,32 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from typing import Any, NamedTuple
 
 import torch
 
 from pellucid.engine import Engine
-from pellucid.errors import InputError
 from pellucid.explore import runfile
-from pellucid.explore.hardware import environment, read_bandwidth, synchronize, timed
+from pellucid.explore.cells import (
+    DECODE,
+    FEWEST_STEPS,
+    PREFILL,
+    SPARE,
+    Cell,
+    Settings,
+    cells_of,
+    fit,
+    order_of,
+)
+from pellucid.explore.hardware import environment, measure_limits, synchronize
 from pellucid.request import Request, SamplingParams, to_builtins
 from pellucid.runner.clock import TimingClock, make_clock
-from pellucid.runner.memory import naming
 from pellucid.stages import STAGES
-
-DECODE, PREFILL = "decode", "prefill"
-PHASES = (DECODE, PREFILL)
-GRID = tuple(64 * 2**octave for octave in range(7))
-"""Lengths that are measured unless others are given, as far as they fit."""
 
 RUN_NS = 400_000_000
 """Runs have as many steps and repeats as fit into this time, within the bounds below."""
-FEWEST_STEPS, MOST_STEPS = 2, 64
-"""Of a decode run."""
 FEWEST_CHUNKS = 4
 """Of a prefill with all its repeats …"""
 LONG_NS = 2_500_000_000
@@ -72,62 +74,6 @@ LONG_NS = 2_500_000_000
 FEWEST_REPLAYS = 4
 """Steps of a decode run where there may be graphs."""
 MOST_REPEATS = 16
-SPARE = 4
-"""Tokens that a sequence may have besides those that count: the first, and some in flight."""
-PRODUCT = {"cpu": 2048, "cuda": 8192}
-"""Sides of the matrices whose product shows what the machine can compute."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What to measure. Bad values raise `InputError`."""
-
-    lengths: tuple[int, ...] = ()
-    """Tokens of context; empty: those of `GRID` that fit."""
-    batches: tuple[int, ...] = (1,)
-    """Sequences in a step."""
-    phases: tuple[str, ...] = PHASES
-    blocks: int = 10
-    """Times that every cell is measured."""
-    max_seconds: float = 0.0
-    """Fewer blocks, but one at least, if they would take longer; 0: as long as it takes."""
-    temperature: float = 0.0
-    """Of the sampling; 0 takes the most likely token."""
-    seed: int = 0
-    """Of the prompts and of the order of runs."""
-
-    def __post_init__(self) -> None:
-        for name in ("lengths", "batches"):
-            if any(number < 1 for number in getattr(self, name)):
-                raise InputError(f"{name} must be numbers of 1 or more", param=name)
-        for phase in self.phases:
-            if phase not in PHASES:
-                known = " and ".join(PHASES)
-                raise InputError(f"phases can be {known}, not {phase!r}", param="phases")
-        for name in ("batches", "phases"):
-            if not getattr(self, name):
-                raise InputError(f"{name} is empty: give at least one", param=name)
-        if self.blocks < 1:
-            raise InputError(f"blocks must be at least 1, not {self.blocks}", param="blocks")
-        if not self.max_seconds >= 0:
-            raise InputError("max_seconds must be 0 (no limit) or more", param="max_seconds")
-        SamplingParams(temperature=self.temperature)  # refuses what is out of range
-
-
-class Cell(NamedTuple):
-    phase: str
-    length: int
-    batch: int
-
-    @property
-    def most_steps(self) -> int:
-        """Steps that a decode run may have and still stay near its length."""
-        return max(FEWEST_STEPS, min(MOST_STEPS, self.length // 4))
-
-    @property
-    def span(self) -> int:
-        """Tokens that each of its sequences may come to have."""
-        return self.length + self.most_steps // 2 + SPARE
 
 
 class Size(NamedTuple):
@@ -212,61 +158,6 @@ def measure(engine: Engine, settings: Settings, progress: Listener) -> runfile.R
                 raise
             interrupted = True
     return report(engine, settings, limits, blocks, interrupted)
-
-
-# --- what to measure -----------------------------------------------------------------------------
-
-
-def fit(engine: Engine, settings: Settings) -> Settings:
-    """The settings with lengths; `InputError` if a cell is beyond what the engine can hold."""
-    most = max(settings.batches)
-    if most > engine.config.max_seqs:
-        raise InputError(
-            f"batch {most} is more than max_seqs {engine.config.max_seqs}: raise max_seqs",
-            param="batches",
-        )
-    if not settings.lengths:
-        room = min(longest(engine, most))
-        lengths = tuple(n for n in GRID if Cell(DECODE, n, most).span <= room)
-        settings = replace(settings, lengths=lengths or (max(1, room // 2),))
-    for cell in cells_of(settings):
-        context, cache = longest(engine, cell.batch)
-        if cell.span > context:
-            raise InputError(
-                f"length {cell.length} takes {cell.span} tokens of context, and the context "
-                f"length is {context}: leave it out or raise context_length",
-                param="lengths",
-            )
-        if cell.span > cache:
-            raise InputError(
-                f"length {cell.length} at batch {cell.batch} takes {cell.span} tokens a sequence, "
-                f"and the KV cache holds {cache}: leave it out or raise memory or num_blocks",
-                param="lengths",
-            )
-    return settings
-
-
-def longest(engine: Engine, batch: int) -> tuple[int, int]:
-    """Tokens that each of `batch` sequences may have: by the context length, by the KV cache."""
-    info = engine.info
-    return info.context_length, info.num_blocks // batch * info.block_size
-
-
-def cells_of(settings: Settings) -> list[Cell]:
-    """Every combination once, the most tokens first."""
-    cells = {
-        Cell(phase, length, batch)
-        for phase in settings.phases
-        for length in settings.lengths
-        for batch in settings.batches
-    }
-    return sorted(cells, key=lambda c: (c.length * c.batch, c.length, c.phase), reverse=True)
-
-
-def order_of(cells: Sequence[Cell], number: int, seed: int) -> list[tuple[Cell, bool]]:
-    """The cells as block `number` visits them, and whether they begin with borders."""
-    rng = random.Random(f"{seed} {number}")
-    return [(cell, rng.random() < 0.5) for cell in rng.sample(cells, len(cells))]
 
 
 # --- measuring it --------------------------------------------------------------------------------
@@ -452,19 +343,6 @@ def expecting_no_more(engine: Engine) -> Iterator[None]:
         yield
     finally:
         engine.scheduler.expects_more = True
-
-
-def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What this machine reaches at nothing but reading memory, and at one large matrix product."""
-    size = PRODUCT[device.type]
-    with naming("what the limits are measured on", "set memory lower", "memory"):
-        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-        timed(lambda: left @ right, device)
-        product_s = statistics.median(timed(lambda: left @ right, device) for _ in range(5))
-        return {
-            "read_bytes_s": read_bandwidth(device),
-            "matmul_flop_s": 2 * size**3 / product_s,
-        }
 
 
 # --- what to say about it ------------------------------------------------------------------------

@@ -213,7 +213,7 @@ class EngineLink:
         return flight
 
     def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
-        """Have the engine time its stages; `settings` are those of `explore.measure`."""
+        """Have the engine time its stages; `settings` are those of `explore.cells`."""
         if self.down:
             raise EngineDown(self.down)
         self.jobs[job_id] = job = Job(self, job_id)

@@ -47,7 +47,7 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
 
     job_id: str
     settings: dict[str, Any]
-    """Of `explore.measure.Settings`."""
+    """Of `explore.cells.Settings`."""
     force: bool = False
     """Even while answers are being made, which then wait."""
 

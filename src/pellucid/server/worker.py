@@ -251,7 +251,8 @@ def die_with_parent(lifeline: int) -> None:
 
 def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     """`Measurer` of a real engine."""
-    from pellucid.explore.measure import Settings, measure  # loads where it is asked for
+    from pellucid.explore.cells import Settings  # both load where they are asked for
+    from pellucid.explore.measure import measure
 
     try:
         wanted = msgspec.convert(settings, Settings)
