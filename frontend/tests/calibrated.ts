@@ -32,7 +32,7 @@ export const MODELLED_RUN: RunFile = {
 };
 
 export const CALIBRATION: Calibration = {
-  schema: 1,
+  schema: 2,
   run: MODELLED_RUN.id,
   model: "smollm2",
   hardware: {

@@ -15,7 +15,14 @@ import pytest
 from pellucid.cli import main
 from pellucid.errors import InputError
 from pellucid.explore import runfile
-from pellucid.explore.calibrate import Calibration, budgets_of, calibrate, choices_of, points_of
+from pellucid.explore.calibrate import (
+    Calibration,
+    as_json,
+    budgets_of,
+    calibrate,
+    choices_of,
+    points_of,
+)
 from pellucid.explore.crossover import modelled
 from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import Hardware, budget
@@ -144,12 +151,40 @@ def test_too_few_cells_are_refused() -> None:
         ("limits", {"matmul_flop_s": 0.0, "read_bytes_s": 1.0}, "limits.matmul_flop_s"),
         ("engine", {"device": "cpu", "dtype": "float32"}, "engine.switches"),
         ("engine", {"device": "cpu", "dtype": "int3", "switches": {}}, "engine.dtype"),
-        ("cells", [{**run_file()["cells"][0], "wall_ns": [0]}], "wall_ns of a cell"),
+        ("engine", {"device": "cpu", "dtype": ["bfloat16"], "switches": {}}, "engine.dtype"),
+        ("engine", {"device": "cpu", "dtype": "float32", "switches": "on"}, "engine.switches"),
+        (
+            "engine",
+            {"device": "cpu", "dtype": "float32", "switches": {"chunked_prefill": "lots"}},
+            "engine.switches.chunked_prefill",
+        ),
+        ("environment", {}, "environment.cpu"),
+        ("cells", [{**run_file()["cells"][0], "wall_ns": [9, 0]}], "wall_ns of a cell"),
+        (
+            "cells",
+            [{**run_file()["cells"][0], "wall_ns": [9] * n} for n in (2, 3)],
+            "blocks of a cell",
+        ),
     ],
 )
 def test_what_a_run_lacks_is_named(key: str, change: Any, named: str) -> None:
     with pytest.raises(InputError, match=f"cannot be calibrated: {named} missing"):
         calibrate({**run_file(), key: change})
+
+
+def test_cells_without_a_stage_to_fit_do_not_count() -> None:
+    bare = [{**c, "stages_ns": {"other": c["wall_ns"]}} for c in run_file()["cells"]]
+    with pytest.raises(InputError, match="has 0 cells"):
+        calibrate({**run_file(), "cells": bare})
+
+
+def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    path.write_text(json.dumps({**as_json(calibrated(), run_file()), "schema": 1}))
+    with pytest.raises(
+        InputError, match=r"schema 1 instead of 2.*make one with pellucid calibrate"
+    ):
+        find_hardware(str(path))
 
 
 def test_a_calibration_serves_the_other_verbs(

@@ -1,4 +1,4 @@
-// The calibration, schema 1: what `pellucid calibrate` writes and the server sends. A machine whose
+// The calibration, schema 2: what `pellucid calibrate` writes and the server sends. A machine whose
 // efficiencies were fitted to a run, and how well it predicts the cells that it was not fitted to.
 
 import type { Hardware } from "../model/roofline";
@@ -8,7 +8,7 @@ import { BadFile, count, list, number, oneOf, parse, positive, record, show, tex
 import { KINDS } from "./provenance";
 import { PHASES, type Phase } from "./runfile";
 
-export const CALIBRATION_SCHEMA = 1;
+export const CALIBRATION_SCHEMA = 2;
 
 export interface Calibration {
   readonly schema: number;

@@ -17,7 +17,7 @@ const [row] = [
 ];
 
 const BAD: Record<string, [object, RegExp]> = {
-  "another schema": [{ schema: 2 }, /schema is 2; this page reads schema 1/],
+  "another schema": [{ schema: 1 }, /schema is 1; this page reads schema 2/],
   "no run": [{ run: undefined }, /run is missing/],
   "a machine of a data sheet": [
     { hardware: { ...hardware, kind: "spec" } },

@@ -187,9 +187,9 @@ class Arm:
         limit_s = work.limit_s / 2 / (work.repeats + 1)
         length = SHORTEST
         for _ in range(2):
-            run(self.engine, work, num_prompts, length, 0)
             warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
             length = max(SHORTEST, int(work.output_len * warm.share))
+            run(self.engine, work, num_prompts, length, 0)
         return length
 
 

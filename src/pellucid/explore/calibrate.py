@@ -36,6 +36,7 @@ from typing import Any, Literal
 
 from pellucid.errors import InputError
 from pellucid.explore import crossover, runfile
+from pellucid.explore.peaks import CALIBRATION_SCHEMA
 from pellucid.explore.roofline import (
     MODELLED,
     Budget,
@@ -125,7 +126,7 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
     seed: of which cells are set aside. `InputError` if there are too few.
     """
     check(run)
-    points = points_of(run)
+    points = [point for point in points_of(run) if point.visible()]
     if len(points) < FEWEST_CELLS:
         raise InputError(
             f"the run has {len(points)} cells, and calibrating needs {FEWEST_CELLS}: measure more "
@@ -153,12 +154,22 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
 def check(run: runfile.Record) -> None:
     """`InputError` if a valid run file lacks something that calibrating needs besides."""
     engine, limits = run["engine"], run["limits"]
-    wrong = [f"limits.{k}" for k in ("matmul_flop_s", "read_bytes_s") if limits.get(k, 0.0) <= 0.0]
-    wrong += [f"engine.{k}" for k in ("device", "dtype", "switches") if k not in engine]
-    if engine.get("dtype", "float32") not in ELEMENT_SIZE:
-        wrong.append("engine.dtype")
-    if any(statistics.median(cell["wall_ns"]) <= 0 for cell in run["cells"]):
-        wrong.append("wall_ns of a cell")
+    switches, on_gpu = engine.get("switches"), str(engine.get("device")).startswith("cuda")
+    machine = "gpu" if on_gpu else "cpu"
+    words = [*switches.values()] if isinstance(switches, dict) else [None]
+    chunk = switches.get("chunked_prefill", "-1") if isinstance(switches, dict) else "-1"
+    right = {
+        **{f"limits.{k}": limits.get(k, 0.0) > 0.0 for k in ("matmul_flop_s", "read_bytes_s")},
+        "engine.device": isinstance(engine.get("device"), str),
+        "engine.dtype": str(engine.get("dtype")) in ELEMENT_SIZE,
+        "engine.switches": all(isinstance(word, str) for word in words),
+        "engine.switches.chunked_prefill": str(chunk).removeprefix("-").isdecimal(),
+        f"environment.{machine}": isinstance(run["environment"].get(machine), str),
+        "model.spec.context_length": run["model"]["spec"].get("context_length", 0) > 0,
+        "wall_ns of a cell": all(min(cell["wall_ns"]) > 0 for cell in run["cells"]),
+        "blocks of a cell": len({len(cell["wall_ns"]) for cell in run["cells"]}) == 1,
+    }
+    wrong = [name for name, is_right in right.items() if not is_right]
     if wrong:
         raise InputError(
             f"the run cannot be calibrated: {', '.join(wrong)} missing or out of range; "
@@ -352,7 +363,7 @@ def quantile(values: Sequence[float], part: float) -> float:
 def as_json(calibration: Calibration, run: runfile.Record) -> dict[str, Any]:
     """The file that `find_hardware` reads."""
     return {
-        "schema": 1,
+        "schema": CALIBRATION_SCHEMA,
         "run": run["id"],
         "model": run["model"]["name"],
         "hardware": asdict(calibration.hardware),

@@ -18,6 +18,9 @@ import msgspec
 from pellucid.errors import InputError
 from pellucid.explore.roofline import Hardware
 
+CALIBRATION_SCHEMA = 2
+"""Of the file that `pellucid calibrate` writes; 2 since kernels queue up, and what starting them
+costs has another meaning."""
 SLOWEST = 2.0
 """How many times the least that a stage could take a real one is expected to take at most."""
 
@@ -101,7 +104,10 @@ def find_hardware(name: str, activation_bytes: float = 2.0) -> Hardware:
             param="hardware",
         )
     try:
-        return msgspec.json.decode(path.read_bytes(), type=CalibrationFile).hardware
+        file = msgspec.json.decode(path.read_bytes(), type=CalibrationFile)
+        if file.schema != CALIBRATION_SCHEMA:
+            raise msgspec.ValidationError(f"schema {file.schema} instead of {CALIBRATION_SCHEMA}")
+        return file.hardware
     except (OSError, msgspec.DecodeError) as error:
         raise InputError(
             f"{name}: no file of pellucid calibrate ({error}); make one with pellucid calibrate "
@@ -113,6 +119,7 @@ def find_hardware(name: str, activation_bytes: float = 2.0) -> Hardware:
 class CalibrationFile(msgspec.Struct):
     """Of such a file, what matters here."""
 
+    schema: int
     hardware: Hardware
 
 

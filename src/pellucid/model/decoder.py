@@ -117,8 +117,8 @@ class Layer:
 def normed(
     units: Units, stream: Stream, weight: torch.Tensor, eps: float, clock: Clock
 ) -> tuple[Stream, Input]:
-    """`units.norm`, and its border; none if the norm is left to the product that reads it, for what
-    is no work of its own has no time of its own."""
+    """`units.norm`, and its border; none if the norm is left to the unit that reads it, whose time
+    then counts for both."""
     stream, h = units.norm(stream, weight, eps)
     if not isinstance(h, Deferred):
         clock.lap("norm")

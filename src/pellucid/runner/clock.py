@@ -42,10 +42,10 @@ from typing import Protocol
 
 import torch
 
-from pellucid.stages import Clock, WallClock
+from pellucid.stages import HOST_STAGES, Clock, WallClock
 
 LEFT_OUT = 9
-"""Of so many borders outside of graphs, one is left out. A layer has five to seven, so that in the
+"""Of so many borders outside of graphs, one is left out. A layer has five or seven, so that in the
 layers of a model each gets its turn."""
 
 UTMOST = 0.05
@@ -87,7 +87,7 @@ class Recording:
             self.is_read = True
 
     def forget(self) -> None:
-        self.num_replays, self.times = 0, []
+        self.num_replays = 0
 
 
 class RunClock(Clock, Protocol):
@@ -166,8 +166,9 @@ class EventClock(RunClock):
             return
         event = None
         self._countdown -= 1
-        # Of a stage that comes once there would be nothing to tell it from the next one by.
-        if self._countdown > 0 or stage not in self._stages:
+        # Only where stages come again and again, alike: of others there would be nothing to tell
+        # what they take alone.
+        if self._countdown > 0 or stage in HOST_STAGES or stage not in self._stages:
             event = self._event()
         else:
             self._countdown = LEFT_OUT
@@ -176,6 +177,8 @@ class EventClock(RunClock):
 
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
+        if self._open and self._open[-1] is None:
+            self._mark(NOBODY)
         torch.cuda.synchronize(self._device)
         for graph in self._graphs:
             graph.read()
@@ -269,10 +272,24 @@ def time_of_stages(stages: Sequence[str], times: Sequence[float | None]) -> dict
     usual = {stage: statistics.median(laps) for stage, laps in alone.items() if laps}
     totals = {stage: sum(laps) - cost * len(laps) for stage, laps in alone.items()}
     for a, b, time in joined:
-        mine = usual.get(a, 0.0) / max(1e-9, usual.get(a, 0.0) + usual.get(b, 0.0))
-        totals[a] = totals.get(a, 0.0) + mine * (time - cost)
-        totals[b] = totals.get(b, 0.0) + (1 - mine) * (time - cost)
+        first = part_of(time - cost, usual.get(a), usual.get(b), cost)
+        totals[a] = totals.get(a, 0.0) + first
+        totals[b] = totals.get(b, 0.0) + time - cost - first
+    totals.pop(NOBODY, None)
     return totals
+
+
+def part_of(both: float, a: float | None, b: float | None, cost: float) -> float:
+    """Of the time of two laps without a border between them, that of the first.
+
+    a, b: what they usually take with a border, None if that is not known: the time is shared out as
+    usual, and what is only one of them takes, the other one does not.
+    """
+    if a is not None and b is not None:
+        return both * a / max(1e-9, a + b)
+    if b is not None:
+        return max(0.0, both - max(0.0, b - cost))
+    return both if a is None else min(both, max(0.0, a - cost))
 
 
 def trimmed_mean(values: Sequence[float]) -> float:
@@ -300,16 +317,16 @@ class GraphTimes:
     def laps(self) -> Iterator[tuple[str, float]]:
         """Each stage of the graph and its nanoseconds in all replays since the last `forget`."""
         full = self.recordings[0]
-        if not full.times:
-            return
         count = sum(recording.num_replays for recording in self.recordings)
+        if not full.times or not count:
+            return
         costs = self._costs or [0.0] * (len(full.times) - 1)
         halves = [0.0, *(cost / 2 for cost in costs), 0.0]
         for stage, time, beside in zip(full.stages, full.times, pairwise(halves), strict=True):
             yield stage, count * (time - sum(beside))
 
     def forget(self) -> None:
-        """Start at zero; what borders cost stays known until the next that show it."""
+        """Start at zero; what was read stays known until the next is."""
         for recording in self.recordings:
             recording.forget()
 

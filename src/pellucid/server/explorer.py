@@ -34,7 +34,7 @@ MAX_RUNS = 32
 """Runs that are kept; the oldest goes first."""
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
-"""Of *Measure now* unless told otherwise; enough cells to fit the model to."""
+"""Of *Measure now* unless told otherwise; if they fit, enough cells to fit the model to."""
 SPARE = 16
 """Tokens of context besides those that are decoded around a length."""
 LIVE_SECONDS = 40.0
@@ -166,8 +166,8 @@ async def answers(request: HttpRequest) -> Response:
 async def calibrate(request: HttpRequest) -> Response:
     """The machine that fits a run file, and how well it predicts: as `pellucid calibrate --json`.
 
-    A fit takes half a second of arithmetic, which a thread does while tokens keep flowing; one fit
-    at a time, lest many of them leave the others no turn.
+    A fit is a few seconds of arithmetic, which a thread does while tokens keep flowing; one fit at
+    a time, lest many of them leave the others no turn.
     """
     run = await sent_run(request)
     async with Served.of(request).fitting:

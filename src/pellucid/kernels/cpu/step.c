@@ -16,8 +16,8 @@
 
        M = max m,   out = Σ exp(m - M)·a / Σ exp(m - M)·l
 
-   which is the softmax over all positions. How long chunks are depends on the row's own context and
-   on nothing else, so neither the number of threads nor the other rows change the result. Short
+   which is the softmax over all positions. How long chunks are depends on what the row itself sees
+   and on nothing else, so neither the number of threads nor the other rows change the result. Short
    contexts have short ones: cut into one or two, they would leave cores without work.
    Source: Dao et al. 2023, Flash-Decoding. */
 
