@@ -159,12 +159,6 @@ def test_too_few_cells_are_refused() -> None:
             "engine.switches.chunked_prefill",
         ),
         ("environment", {}, "environment.cpu"),
-        ("cells", [{**run_file()["cells"][0], "wall_ns": [9, 0]}], "wall_ns of a cell"),
-        (
-            "cells",
-            [{**run_file()["cells"][0], "wall_ns": [9] * n} for n in (2, 3)],
-            "blocks of a cell",
-        ),
     ],
 )
 def test_what_a_run_lacks_is_named(key: str, change: Any, named: str) -> None:

@@ -225,6 +225,28 @@ def test_the_clock_sees_the_work_and_not_its_own_events(device: Device) -> None:
         assert sum(device.clock.ns.values()) == pytest.approx(sum(want.values()), abs=5)
 
 
+def test_host_stages_keep_their_borders(device: Device) -> None:
+    """They are not alike from one time to the next, so nothing could tell them apart."""
+    device.clock.restart()
+    for number in range(1, 4 * LEFT_OUT):
+        device.work(1_000 * number, "schedule")
+        device.work(70, "detokenize")
+    device.clock.settle()
+    laps = 4 * LEFT_OUT - 1
+    seen = {"schedule": 1_000 * laps * (laps + 1) // 2, "detokenize": 70 * laps}
+    assert device.clock.ns == {stage: ns + laps * EVENT_NS for stage, ns in seen.items()}
+
+
+def test_a_border_left_out_at_the_end_loses_no_time(device: Device) -> None:
+    for num_laps in range(LEFT_OUT, 3 * LEFT_OUT):
+        device.clock.restart()
+        for _ in range(num_laps):
+            device.work(5_000, "mlp")
+        device.clock.settle()
+        assert device.clock.ns["mlp"] == pytest.approx(num_laps * 5_000, abs=num_laps * EVENT_NS)
+        assert device.clock.ns["mlp"] > num_laps * 4_999
+
+
 def test_the_time_of_a_graph_is_that_of_its_recording(device: Device) -> None:
     clock, recordings = device.clock, []
     for pattern in clock.patterns:

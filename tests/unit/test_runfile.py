@@ -142,6 +142,16 @@ def test_a_changed_file_is_refused(tmp_path: Path) -> None:
         ({"cells": [cell(stages_ns={"mlp": [1000]})]}, "cells[0].stages_ns.mlp has 1 samples"),
         ({"cells": [cell(stages_ns={"mlp": [1000] * 2})]}, "cells[0].stages_ns has no other"),
         ({"cells": [cell(wall_ns=[1000, 999])]}, "stages_ns do not add up to wall_ns"),
+        ({"cells": [cell(wall_ns=[1000, 0])]}, "at `$.cells[0].wall_ns[1]`"),
+        (
+            {
+                "cells": [
+                    cell(),
+                    cell(wall_ns=[9], timed_wall_ns=[9], stages_ns={"mlp": [8], "other": [1]}),
+                ]
+            },
+            "cells have different numbers of blocks",
+        ),
         ({"model": {"name": "tiny", "spec": {}}}, "missing required field `family`"),
     ],
     ids=lambda v: "" if isinstance(v, str) else json.dumps(v)[:30],

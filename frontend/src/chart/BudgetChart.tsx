@@ -10,6 +10,7 @@ import { Crossings } from "./Crossings";
 import { ModelLines, tailOf } from "./ModelLines";
 import { bandsOf, type Frame, type Scales } from "./geometry";
 import { Points } from "./Points";
+import { Picture } from "./Picture";
 
 const ALONG: Record<Scope, string> = {
   decode: "length in tokens",
@@ -45,17 +46,7 @@ export function BudgetChart(props: Props): JSX.Element {
     props.onPick(stops[nearest(stops, length)]?.length ?? 1);
   };
   return (
-    <svg
-      xmlns="http://www.w3.org/2000/svg"
-      class="chart"
-      role="img"
-      aria-label={props.summary}
-      width={frame.width}
-      height={frame.height}
-      viewBox={`0 0 ${frame.width} ${frame.height}`}
-      font-family="system-ui, sans-serif"
-      onClick={pick}
-    >
+    <Picture frame={frame} summary={props.summary} onClick={pick}>
       <Axes {...shared} measure={measure} along={ALONG[budget.phase]} />
       <Bands {...shared} />
       {model && tail.length > 0 && <Bands {...shared} kind={model.kind} bands={tail} />}
@@ -69,6 +60,6 @@ export function BudgetChart(props: Props): JSX.Element {
       {measure === "share" && answer && <Crossings {...shared} answer={answer} />}
       <Points {...shared} budget={budget} measure={measure} />
       <Labels {...shared} bands={tail.length > 0 ? tail : shared.bands} />
-    </svg>
+    </Picture>
   );
 }

@@ -12,6 +12,7 @@ import { LOOKS } from "./fill";
 import type { Frame } from "./geometry";
 import { LogAxes } from "./LogAxes";
 import { beside, planeOf, type Plane } from "./plane";
+import { Picture } from "./Picture";
 
 /** Of the text beside a point: between lines, to the point, and of a letter. */
 const LABEL = { gap: 15, off: 20, letter: 7.5 };
@@ -48,16 +49,7 @@ export function RooflineChart(props: RooflineProps): JSX.Element {
   const highest = Math.max(...roofs.map(({ limits }) => limits.flop_s));
   const marks = labelled(marksOf(trails, length, plane), frame);
   return (
-    <svg
-      xmlns="http://www.w3.org/2000/svg"
-      class="chart plain"
-      role="img"
-      aria-label={summary}
-      width={frame.width}
-      height={frame.height}
-      viewBox={`0 0 ${frame.width} ${frame.height}`}
-      font-family="system-ui, sans-serif"
-    >
+    <Picture frame={frame} summary={summary} look="chart plain">
       <LogAxes
         frame={frame}
         plane={plane}
@@ -90,7 +82,7 @@ export function RooflineChart(props: RooflineProps): JSX.Element {
       <text x={frame.right} y="12" text-anchor="end" font-size="12" fill={paint.quiet}>
         {`large points: ${tokens(length)} tokens`}
       </text>
-    </svg>
+    </Picture>
   );
 }
 

@@ -8,6 +8,7 @@ import type { Paint } from "../state/theme";
 import type { Frame } from "./geometry";
 import { LogAxes } from "./LogAxes";
 import { planeOf, type Plane } from "./plane";
+import { Picture } from "./Picture";
 
 const HALF = 5.5;
 const ROOM = 1.6;
@@ -32,16 +33,7 @@ export function Scatter({ residuals, colors, band, frame, paint, summary }: Scat
   const seen = residuals.filter(({ heldOut }) => !heldOut);
   const aside = residuals.filter(({ heldOut }) => heldOut);
   return (
-    <svg
-      xmlns="http://www.w3.org/2000/svg"
-      class="chart plain"
-      role="img"
-      aria-label={summary}
-      width={frame.width}
-      height={frame.height}
-      viewBox={`0 0 ${frame.width} ${frame.height}`}
-      font-family="system-ui, sans-serif"
-    >
+    <Picture frame={frame} summary={summary} look="chart plain">
       <LogAxes
         frame={frame}
         plane={plane}
@@ -72,7 +64,7 @@ export function Scatter({ residuals, colors, band, frame, paint, summary }: Scat
         />
       ))}
       <Legend frame={frame} paint={paint} />
-    </svg>
+    </Picture>
   );
 }
 

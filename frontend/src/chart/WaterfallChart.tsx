@@ -8,6 +8,7 @@ import { axisTime, duration, signed } from "../data/words";
 import type { Paint } from "../state/theme";
 import { fillOf, Hatches } from "./fill";
 import { linearScale } from "./scale";
+import { Picture } from "./Picture";
 
 const ROW = 26;
 const BAR = 14;
@@ -46,58 +47,50 @@ export function WaterfallChart({ waterfall, width, paint, summary }: Props): JSX
   const ticks = x.ticks(Math.max(2, Math.min(5, Math.floor((width - NUMBER - LEFT) / TICK))));
   const top = (row: number): number => row * ROW + (ROW - BAR) / 2;
   return (
-    <svg
-      xmlns="http://www.w3.org/2000/svg"
-      class="waterfall"
-      role="img"
-      aria-label={summary}
-      width={width}
-      height={height}
-      viewBox={`0 0 ${width} ${height}`}
-      font-family="system-ui, sans-serif"
-      font-size="12"
-    >
-      {ticks.map((tick) => (
-        <g key={tick} fill={paint.quiet}>
-          <line x1={x(tick)} x2={x(tick)} y1={0} y2={height - AXIS} stroke={paint.line} />
-          <text x={x(tick)} y={height - 7} text-anchor="middle">
-            {axisTime(tick, ticks.at(-1) ?? tick)}
-          </text>
-        </g>
-      ))}
-      {bars.map((bar, row) => (
-        <g key={bar.label} data-step={bar.label}>
-          <Hatches kind={bar.figure.kind} colors={[bar.color]} />
-          <rect
-            x={Math.min(x(bar.from), x(bar.to))}
-            y={top(row)}
-            width={Math.max(LEAST, Math.abs(x(bar.to) - x(bar.from)))}
-            height={BAR}
-            fill={fillOf(bar.figure.kind, bar.color)}
-          />
-          {row < bars.length - 1 && (
+    <Picture frame={{ width, height }} summary={summary} look="waterfall">
+      <g font-size="12">
+        {ticks.map((tick) => (
+          <g key={tick} fill={paint.quiet}>
+            <line x1={x(tick)} x2={x(tick)} y1={0} y2={height - AXIS} stroke={paint.line} />
+            <text x={x(tick)} y={height - 7} text-anchor="middle">
+              {axisTime(tick, ticks.at(-1) ?? tick)}
+            </text>
+          </g>
+        ))}
+        {bars.map((bar, row) => (
+          <g key={bar.label} data-step={bar.label}>
+            <Hatches kind={bar.figure.kind} colors={[bar.color]} />
+            <rect
+              x={Math.min(x(bar.from), x(bar.to))}
+              y={top(row)}
+              width={Math.max(LEAST, Math.abs(x(bar.to) - x(bar.from)))}
+              height={BAR}
+              fill={fillOf(bar.figure.kind, bar.color)}
+            />
+            {row < bars.length - 1 && (
+              <path
+                d={`M${x(bar.to)} ${top(row)}V${top(row + 1) + BAR}`}
+                stroke={paint.quiet}
+                stroke-dasharray="2 2"
+                fill="none"
+              />
+            )}
             <path
-              d={`M${x(bar.to)} ${top(row)}V${top(row + 1) + BAR}`}
-              stroke={paint.quiet}
-              stroke-dasharray="2 2"
+              d={`M${x(bar.ends[0])} ${top(row) + BAR / 2}H${x(bar.ends[1])}`}
+              stroke={paint.ink}
+              stroke-width="1.5"
               fill="none"
             />
-          )}
-          <path
-            d={`M${x(bar.ends[0])} ${top(row) + BAR / 2}H${x(bar.ends[1])}`}
-            stroke={paint.ink}
-            stroke-width="1.5"
-            fill="none"
-          />
-          <text x={LEFT - 8} y={top(row) + BAR - 3} text-anchor="end" fill={paint.ink}>
-            {bar.label}
-          </text>
-          <text x={x(Math.max(bar.from, bar.to, ...bar.ends)) + 6} y={top(row) + BAR - 3} fill={paint.ink}>
-            {bar.text}
-          </text>
-        </g>
-      ))}
-    </svg>
+            <text x={LEFT - 8} y={top(row) + BAR - 3} text-anchor="end" fill={paint.ink}>
+              {bar.label}
+            </text>
+            <text x={x(Math.max(bar.from, bar.to, ...bar.ends)) + 6} y={top(row) + BAR - 3} fill={paint.ink}>
+              {bar.text}
+            </text>
+          </g>
+        ))}
+      </g>
+    </Picture>
   );
 }
 

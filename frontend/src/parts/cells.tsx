@@ -7,6 +7,21 @@ import type { Part } from "../data/stages";
 import { duration, percent } from "../data/words";
 import { Swatch } from "./Swatch";
 
+/** A table's first row. */
+export function Heads({ texts }: { texts: readonly string[] }): JSX.Element {
+  return (
+    <thead>
+      <tr>
+        {texts.map((text) => (
+          <th key={text} scope="col">
+            {text}
+          </th>
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
 export function Name({ part, figure }: { part: Part; figure: Figure }): JSX.Element {
   return (
     <th scope="row" title={part.about}>

@@ -7,7 +7,7 @@ import { KIND_WORD, type Figure } from "../data/provenance";
 import { eitherOf, type Part } from "../data/stages";
 import type { Stop } from "../data/stops";
 import { durations, percents } from "../data/words";
-import { Name, range, Share, Time } from "../parts/cells";
+import { Heads, Name, range, Share, Time } from "../parts/cells";
 import { link } from "../state/navigation";
 import type { Side } from "./Charts";
 
@@ -29,15 +29,7 @@ export function Beside({ side: { budget, model }, stop: { measured, modelled } }
     of(column?.amounts.get(key), y);
   return (
     <>
-      <thead>
-        <tr>
-          {heads.map((text) => (
-            <th key={text} scope="col">
-              {text}
-            </th>
-          ))}
-        </tr>
-      </thead>
+      <Heads texts={heads} />
       <tbody>
         {eitherOf(budget.parts, model?.parts ?? []).map((part) => (
           <Row

@@ -8,7 +8,7 @@ import type { Part } from "../data/stages";
 import type { Stop } from "../data/stops";
 import { waterfallOf } from "../data/waterfall";
 import { durations } from "../data/words";
-import { Name, range, source, Time } from "../parts/cells";
+import { Heads, Name, range, source, Time } from "../parts/cells";
 import type { Side } from "./Charts";
 
 interface Props {
@@ -27,15 +27,7 @@ export function Change({ a, b, stops: [left, right] }: Props): JSX.Element {
   const rows = both?.steps ?? a.budget.parts.map((part) => ({ part, ...either(part, one, two) }));
   return (
     <>
-      <thead>
-        <tr>
-          {heads.map((text) => (
-            <th key={text} scope="col">
-              {text}
-            </th>
-          ))}
-        </tr>
-      </thead>
+      <Heads texts={heads} />
       <tbody>
         {rows.map((row) => (
           <Row key={row.part.key} {...row} models={named.map(({ column }) => msOf(column, row.part))} />

@@ -8,6 +8,7 @@ import { CROSSOVER_GOAL, farness, SHARE_GOAL_POINTS, STAGE_GOAL, verdict, type V
 import { KIND_WORD } from "../data/provenance";
 import { threeDigits, times } from "../data/rates";
 import { percent, tokens } from "../data/words";
+import { Heads } from "../parts/cells";
 
 interface Props {
   readonly loaded: Loaded;
@@ -21,7 +22,7 @@ export function Errors({ loaded, calibration: { report } }: Props): JSX.Element 
       <div class="scroll" tabIndex={0} role="region" aria-label="Errors">
         <table>
           <caption>Errors on the cells set aside, as parts of what was measured</caption>
-          <Head columns={["error", "found", "goal"]} />
+          <Heads texts={["error", "found", "goal"]} />
           <tbody>
             <Row
               name="time of a stage, median"
@@ -50,7 +51,7 @@ export function Errors({ loaded, calibration: { report } }: Props): JSX.Element 
             Tokens from which on attention has its share of the time. The measured length comes from all cells
             of the run.
           </caption>
-          <Head columns={["of", "modelled", KIND_WORD[loaded.kind], "ratio", "goal"]} />
+          <Heads texts={["of", "modelled", KIND_WORD[loaded.kind], "ratio", "goal"]} />
           <tbody>
             {report.crossover.map((row) => (
               <Crossover key={`${row.phase} ${row.batch} ${row.level}`} row={row} kind={loaded.kind} />
@@ -63,20 +64,6 @@ export function Errors({ loaded, calibration: { report } }: Props): JSX.Element 
 }
 
 const points = (value: number): string => `${threeDigits(value)} points`;
-
-function Head({ columns }: { columns: readonly string[] }): JSX.Element {
-  return (
-    <thead>
-      <tr>
-        {columns.map((text) => (
-          <th key={text} scope="col">
-            {text}
-          </th>
-        ))}
-      </tr>
-    </thead>
-  );
-}
 
 interface RowProps {
   readonly name: string;

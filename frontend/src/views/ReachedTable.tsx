@@ -6,7 +6,7 @@ import { scaled, threeDigits } from "../data/rates";
 import type { Part } from "../data/stages";
 import { tokens } from "../data/words";
 import type { Reached } from "../model/reached";
-import { Share, Time } from "../parts/cells";
+import { Heads, Share, Time } from "../parts/cells";
 
 interface Props {
   readonly reached: readonly Reached[];
@@ -23,15 +23,7 @@ export function ReachedTable({ reached, parts, kind }: Props): JSX.Element {
       <div class="scroll" tabIndex={0} role="region" aria-label="All points">
         <table>
           <caption>{`Every stage at every length: time ${KIND_WORDS[kind]}, FLOPs and bytes counted`}</caption>
-          <thead>
-            <tr>
-              {HEADS.map((text) => (
-                <th key={text} scope="col">
-                  {text}
-                </th>
-              ))}
-            </tr>
-          </thead>
+          <Heads texts={HEADS} />
           <tbody>
             {reached.map((point) => (
               <Row key={`${point.length} ${point.stage}`} point={point} parts={parts} />

@@ -7,6 +7,7 @@ import { KindTag } from "../parts/KindTag";
 import { go, link } from "../state/navigation";
 import { entries, idA, troubles } from "../state/runs";
 import { Import } from "./Import";
+import { Heads } from "../parts/cells";
 
 export function RunsView(): JSX.Element {
   return (
@@ -27,15 +28,7 @@ function List(): JSX.Element {
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="All runs">
       <table class="runs">
-        <thead>
-          <tr>
-            {["A", "B", "model", "device", "date", "run", "source"].map((text) => (
-              <th key={text} scope="col">
-                {text}
-              </th>
-            ))}
-          </tr>
-        </thead>
+        <Heads texts={["A", "B", "model", "device", "date", "run", "source"]} />
         <tbody>
           {entries.value.map((entry) => (
             <Row key={entry.id} entry={entry} />

@@ -11,7 +11,7 @@ import { offBy } from "../data/rates";
 import { partsOf } from "../data/stages";
 import { duration, tokens } from "../data/words";
 import type { Residual } from "../model/residuals";
-import { Time } from "../parts/cells";
+import { Heads, Time } from "../parts/cells";
 import { PAINTS, theme } from "../state/theme";
 import { SaveChart } from "./SaveChart";
 
@@ -83,15 +83,7 @@ function Table({ residuals, labels }: TableProps): JSX.Element {
   return (
     <table>
       <caption>Time of each stage that takes a hundredth of its step or more</caption>
-      <thead>
-        <tr>
-          {["cell", "stage", "measured", "modelled", "off by", "in band", "used to"].map((text) => (
-            <th key={text} scope="col">
-              {text}
-            </th>
-          ))}
-        </tr>
-      </thead>
+      <Heads texts={["cell", "stage", "measured", "modelled", "off by", "in band", "used to"]} />
       <tbody>
         {residuals.map(({ phase, batch, length, stage, measured, modelled, ratio, within, heldOut }) => (
           <tr key={[phase, batch, length, stage].join()}>

@@ -185,7 +185,6 @@ class Arm:
         """
         work = self.work
         limit_s = work.limit_s / 2 / (work.repeats + 1)
-        length = SHORTEST
         for _ in range(2):
             warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
             length = max(SHORTEST, int(work.output_len * warm.share))

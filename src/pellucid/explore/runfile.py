@@ -59,7 +59,7 @@ Record = dict[str, Any]
 """A run file as it stands in memory: what `json.loads` makes of it."""
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
-_Times = Annotated[list[Annotated[int, msgspec.Meta(ge=0)]], msgspec.Meta(min_length=1)]
+_Times = Annotated[list[_Count], msgspec.Meta(min_length=1)]
 
 
 class _Cell(msgspec.Struct):
@@ -181,6 +181,10 @@ def validate(record: Any, name: str) -> None:
     for number, cell in enumerate(run.cells):
         if wrong := _disagreement(cell):
             raise InputError(f"{name}: cells[{number}].{wrong}: {_remedy(name)}", param="cells")
+    if len({len(cell.wall_ns) for cell in run.cells}) > 1:
+        raise InputError(
+            f"{name}: cells have different numbers of blocks: {_remedy(name)}", param="cells"
+        )
     if run.id != content_id(record):
         raise InputError(
             f"{name}: id does not match the content, so the file was changed after it was "
