@@ -162,8 +162,9 @@ FEATURES: tuple[Feature, ...] = (
         conflicts=("attention=naive", "attention=sdpa"),
         home="runner/executors.py",
         about=(
-            "On a GPU, record a decode step once for each padded batch size and replay it in one "
-            "call, instead of launching some two hundred kernels from Python."
+            "On a GPU, record a step of up to 2,048 tokens once for each shape that it is padded "
+            "to, and replay it in one call, instead of launching some two hundred kernels from "
+            "Python."
         ),
         paper="Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
     ),

@@ -19,7 +19,7 @@ from pellucid.kernels.triton.decode import (
     decode_attention,
     make_scratch,
 )
-from pellucid.kernels.triton.flash import Tiling, flash_attention, make_tiles
+from pellucid.kernels.triton.flash import Tiling, flash_attention, make_tiles, most_tiles
 
 # NumPy has no bfloat16, and the interpreter multiplies its bits as integers.
 ON_GPU = torch.cuda.is_available()
@@ -82,11 +82,12 @@ def make_case(
 
 
 def expect(case: Case, **options: float) -> None:
-    """`case.out` is the attention of the case's rows; other tokens are as they were."""
+    """`case.out` is the attention of the case's rows; tokens of others, or of rows without context,
+    are as they were."""
     want = paged_attention(case.q, case.keys, case.values, case.rows, case.tables, **options)
     of_a_row = torch.zeros(len(want), dtype=torch.bool)
-    for first, num_new, _ in case.rows:
-        of_a_row[first : first + num_new] = True
+    for first, num_new, context in case.rows:
+        of_a_row[first : first + num_new] = context > 0
     want[~of_a_row.to(want.device)] = 7.0
     error = ERRORS[case.q.dtype]
     torch.testing.assert_close(case.out.double(), want, atol=error, rtol=error)
@@ -95,13 +96,21 @@ def expect(case: Case, **options: float) -> None:
 def flash(case: Case, tiling: Tiling = SMALL, **options: float) -> None:
     group = case.q.shape[1] // case.keys.shape[2]
     device = case.q.device
-    tiles = torch.tensor(make_tiles(case.rows, group, tiling.block_m), dtype=torch.int32)
+    tiles = listed(case.rows, group, tiling.block_m)
     rows = torch.tensor(case.rows, dtype=torch.int32)
     flash_attention(
         case.q, case.keys, case.values, case.out, tiles.to(device), rows.to(device), case.tables,
         tiling=tiling, scale=0.125, **options,
     )  # fmt: skip
     expect(case, scale=0.125, **options)
+
+
+def listed(rows: list[tuple[int, int, int]], group: int, block_m: int) -> torch.Tensor:
+    """The tiles of rows in a list with room for the most there could be, garbage behind them."""
+    tiles = make_tiles(rows, group, block_m)
+    most = most_tiles(sum(num_new for _, num_new, _ in rows), len(rows), group, block_m)
+    assert len(tiles) <= most
+    return torch.tensor(tiles + [(2**30, 2**30)] * (most - len(tiles)), dtype=torch.int32)
 
 
 def decode(
@@ -164,7 +173,8 @@ def test_flash_at_borders_of_tiles_and_pages(device: str) -> None:
 
 def test_tiles_are_heavy_first_and_complete() -> None:
     rows = [(0, 5, 5), (5, 20, 100), (25, 1, 300)]
-    tiles = make_tiles(rows, 2, 16)
+    count, *tiles = make_tiles(rows, 2, 16)
+    assert count == (5, 0)
     assert sorted(tiles) == [(0, 0), (1, 0), (1, 8), (1, 16), (2, 0)]
     ends = [rows[r][2] - rows[r][1] + min(first + 8, rows[r][1]) for r, first in tiles]
     assert ends == sorted(ends, reverse=True)

@@ -110,5 +110,5 @@ def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
         DecodeKernels(prepare, None),
     )
     engine.runner = parts.runner(pool, NullClock(), graphs=False)
-    assert engine.runner.decode is not None
+    assert engine.runner.padded is not None
     engine.lane = OverlapLane()

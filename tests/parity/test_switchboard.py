@@ -134,17 +134,17 @@ def test_graphs_give_the_bits_of_eager(smollm2_path: Path) -> None:
     recorded: dict[str, list[torch.Tensor]] = {}
     for graphs in ("off", "on"):
         llm = LLM(str(smollm2_path), dtype="bfloat16", num_blocks=256, graphs=graphs)
-        decode = llm.engine.runner.decode
-        assert decode is not None
+        padded = llm.engine.runner.padded
+        assert padded is not None
         steps = recorded.setdefault(graphs, [])
-        run = decode.run
+        run = padded.run
 
         def keep(*args: Any, run: Any = run, steps: list[torch.Tensor] = steps) -> torch.Tensor:
             logits = run(*args)
             steps.append(logits.clone())
             return logits
 
-        decode.run = keep  # type: ignore[method-assign]
+        padded.run = keep  # type: ignore[method-assign]
         for prompts in (PROMPTS, PROMPTS[:1], PROMPTS[:3]):
             params = SamplingParams(temperature=0.8, seed=3, max_tokens=NUM_TOKENS, ignore_eos=True)
             llm.generate(prompts, params)

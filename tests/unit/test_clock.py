@@ -73,6 +73,23 @@ def graph_of(given: list[tuple[float, float, str]], counts: tuple[int, ...]) -> 
     return graph
 
 
+@given(laps, st.permutations(range(3)))
+def test_recordings_may_be_read_one_at_a_time(
+    given: list[tuple[float, float, str]], order: list[int]
+) -> None:
+    """As where a run is a single step: what borders cost is known once all three were replayed."""
+    graph, times = GraphTimes(), {}
+    for pattern in PATTERNS:
+        recording, times[pattern] = recorded(pattern, given)
+        graph.recordings.append(recording)
+    for which in order:
+        graph.forget()
+        recording = graph.recordings[which]
+        replayed(recording, times[recording.pattern], 1)
+        graph.read()
+    assert sum(ns for _, ns in graph.laps()) == pytest.approx(sum(t for t, _, _ in given))
+
+
 @given(laps, st.integers(1, 5))
 def test_borders_leave_no_trace_in_the_sum(given: list[tuple[float, float, str]], n: int) -> None:
     graph = graph_of(given, (n, n, n))

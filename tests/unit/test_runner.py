@@ -20,9 +20,17 @@ from pellucid.kernels.decode import prepare
 from pellucid.request import UNKNOWN, Row, StepPlan
 from pellucid.runner import memory
 from pellucid.runner.build import extrapolate
-from pellucid.runner.inputs import SIZES, DecodeInputs, make_batch, padded_size
+from pellucid.runner.inputs import make_batch
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, check_weights_fit, naming, plan_memory
+from pellucid.runner.padded import (
+    DECODE_ROWS,
+    RAGGED_TOKENS,
+    PaddedInputs,
+    Shape,
+    is_decode,
+    padded_rows,
+)
 from pellucid.sampling.sampler import key
 
 BLOCK = 4
@@ -92,10 +100,28 @@ def test_a_ragged_batch_is_what_a_loop_would_make(
         assert [(k.context, k.blocks) for k in batch.kept_rows or []] == alone
 
 
+class Tiled(Untouched):
+    """A backend whose tiles are two queries of a row."""
+
+    def tiles_of(self, rows: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        tiles = [(r, q) for r, (_, num_new, _) in enumerate(rows) for q in range(0, num_new, 2)]
+        return [(len(tiles), 0), *tiles]
+
+    def most_tiles(self, num_tokens: int, num_rows: int) -> int:
+        return 1 + num_tokens // 2 + num_rows
+
+
+SPARE = 999
+
+
+def padded_inputs(max_rows: int = 6, max_tokens: int = 70) -> PaddedInputs:
+    return PaddedInputs(max_rows, max_tokens, 10, BLOCK, SPARE, Tiled(), CPU)  # type: ignore[arg-type]
+
+
 def test_sizes_waste_little() -> None:
     for num_rows in range(1, 600):
-        size = padded_size(num_rows)
-        assert size in SIZES and num_rows <= size
+        size = padded_rows(num_rows)
+        assert size in DECODE_ROWS and num_rows <= size
         assert size - num_rows <= max(4, num_rows // 2)
 
 
@@ -103,20 +129,21 @@ def test_sizes_waste_little() -> None:
 @given(steps=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), max_size=6))
 def test_decode_inputs_follow_rows_that_come_go_and_grow(steps: list[list[int]]) -> None:
     """Whatever was there before, a step finds its own rows, and padding that touches nobody."""
-    spare = 999
-    inputs = DecodeInputs(6, 10, spare, CPU)
+    inputs = padded_inputs()
     lengths = dict.fromkeys(range(10), 3)
     for present in steps:
         rows = []
         for seq_id in present:
             lengths[seq_id] += 1
             rows.append(row(seq_id, lengths[seq_id] - 1, [seq_id + 40]))
-        size = inputs.fill(rows, {})
+        shape = inputs.shape_of(rows)
+        assert shape == Shape(padded_rows(len(rows)))
+        inputs.fill(rows, {}, shape)
         got = prepare(
-            inputs.tokens(size),
-            inputs.positions(size),
-            inputs.tables[:size],
-            inputs.seeds[:size],
+            inputs.tokens(shape),
+            inputs.positions(shape),
+            inputs.tables[: shape.rows],
+            inputs.seeds[: shape.rows],
             torch.zeros(6, dtype=torch.int64),
             BLOCK,
         )
@@ -127,19 +154,93 @@ def test_decode_inputs_follow_rows_that_come_go_and_grow(steps: list[list[int]])
             assert got.keys[i] == key(r.seed, r.end)
             assert inputs.tables[i, : len(r.blocks)].tolist() == r.blocks
             assert inputs.temperatures[i] == r.params.temperature
-        for i in range(len(rows), size):
-            assert got.contexts[i] == 1 and got.slots[i] == spare * BLOCK
+        for i in range(len(rows), shape.rows):
+            assert got.contexts[i] == 1 and got.slots[i] == SPARE * BLOCK
             assert inputs.temperatures[i] == 0
 
 
+@settings(max_examples=60)
+@given(steps=st.lists(ROWS, min_size=1, max_size=4))
+def test_ragged_inputs_say_what_the_batch_would(
+    steps: list[list[tuple[int, int, bool, bool]]],
+) -> None:
+    """Row by row as `make_batch` has it; what is padding lives in the spare block."""
+    inputs = padded_inputs()
+    for step, shapes in enumerate(steps):
+        rows = [
+            row(10 * step + i, start, list(range(100 * i, 100 * i + n)), samples=samples)
+            for i, (start, n, samples, _) in enumerate(shapes)
+        ]
+        if is_decode(rows):
+            continue
+        rows[0].tokens[-1] = UNKNOWN
+        places = {rows[0].seq_id: 2}
+        shape = inputs.shape_of(rows)
+        assert shape is not None and shape.tokens in RAGGED_TOKENS
+        inputs.fill(rows, places, shape)
+        got, num_tokens = inputs.ragged(shape), sum(len(r.tokens) for r in rows)
+        sampled = torch.tensor([5, 6, 7])
+        want = make_batch(StepPlan(rows), BLOCK, Untouched(), sampled, places)  # type: ignore[arg-type]
+        want_tokens = want.tokens.tolist()
+        want_tokens[len(rows[0].tokens) - 1] = -3  # looked up on the device
+        assert got.tokens.tolist() == want_tokens + [0] * (shape.tokens - num_tokens)
+        assert got.positions[:num_tokens].tolist() == want.positions.tolist()
+        assert got.slots[:num_tokens].tolist() == want.slots.tolist()
+        assert set(got.slots[num_tokens:].tolist()) <= {SPARE * BLOCK}
+        assert not got.positions[num_tokens:].any()
+
+        count, *tiles = got.rows.tiles.tolist()
+        seen = dict.fromkeys(range(shape.tokens), 0)
+        for index, query in tiles[: count[0]]:
+            first, num_new, _ = got.rows.rows[index].tolist()
+            for token in range(first + query, first + min(query + 2, num_new)):
+                seen[token] += 1
+        for i, r in enumerate(rows):
+            last = sum(len(other.tokens) for other in rows[: i + 1]) - 1
+            assert (got.lasts[i], got.ends[i]) == (last, r.end - 1)
+            assert inputs.tables[i, : len(r.blocks)].tolist() == r.blocks
+            if got.rows.contexts[i]:
+                assert len(r.tokens) == 1 and got.rows.contexts[i] == r.end
+                seen[int(got.rows.firsts[i])] += 1
+            else:
+                assert got.rows.rows[i].tolist() == [last + 1 - len(r.tokens), len(r.tokens), r.end]
+        assert set(seen.values()) == {1}, "every token has its attention once"
+        for i in range(len(rows), shape.rows):
+            assert got.rows.contexts[i] == got.lasts[i] == got.ends[i] == 0
+            assert set(inputs.tables[i].tolist()) == {SPARE}
+        assert set(inputs.tables[inputs.capacity].tolist()) == {SPARE}
+
+
+def test_steps_that_are_not_padded() -> None:
+    inputs = padded_inputs(max_tokens=70)
+    assert inputs.shape_of([row(0, 0, [1] * 65)]) == Shape(1, 128)
+    assert inputs.shape_of([row(0, 0, [1] * 200)]) is None, "more than a step can have"
+    assert inputs.shape_of([row(0, 0, [1, 2], scores_prompt=True)]) is None
+    assert inputs.shape_of([row(0, 0, [1], samples=False)]) == Shape(1, 16)
+
+
+def test_every_shape_of_a_step_can_be_captured_beforehand() -> None:
+    inputs = padded_inputs()
+    shapes = inputs.shapes()
+    assert len(set(shapes)) == len(shapes)
+    for num_rows in range(1, 7):
+        for num_tokens in range(num_rows, 71):
+            first = row(0, 0, [1] * (num_tokens - num_rows + 1))
+            rows = [first, *(row(i, 3, [1]) for i in range(1, num_rows))]
+            shape = inputs.shape_of(rows)
+            assert shape in shapes
+            inputs.fill(rows, {}, shape)
+    assert set(inputs.largest()) <= set(shapes)
+
+
 def test_a_token_of_the_step_before_is_looked_up() -> None:
-    inputs = DecodeInputs(2, 4, 99, CPU)
-    size = inputs.fill([row(3, 5, [UNKNOWN]), row(4, 2, [8])], {3: 1})
+    inputs, shape = padded_inputs(2), Shape(2)
+    inputs.fill([row(3, 5, [UNKNOWN]), row(4, 2, [8])], {3: 1}, shape)
     got = prepare(
-        inputs.tokens(size),
-        inputs.positions(size),
-        inputs.tables[:size],
-        inputs.seeds[:size],
+        inputs.tokens(shape),
+        inputs.positions(shape),
+        inputs.tables[:2],
+        inputs.seeds[:2],
         torch.tensor([10, 11]),
         BLOCK,
     )

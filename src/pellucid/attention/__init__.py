@@ -12,6 +12,7 @@ from pellucid.attention.base import (
     AttentionRow,
     AttentionShape,
     PaddedAttention,
+    PaddedRows,
 )
 from pellucid.attention.flash import FlashAttention
 from pellucid.attention.naive import NaiveAttention
@@ -25,6 +26,7 @@ __all__ = [
     "AttentionShape",
     "Heads",
     "PaddedAttention",
+    "PaddedRows",
     "choose_attention",
     "make_attention",
 ]

@@ -11,6 +11,7 @@ A backend sees the rows of a step once, in `prepare`, and makes of them whatever
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -59,12 +60,36 @@ class AttentionBackend(Protocol):
         tokens' are in place already) → [tokens, heads, dim]. `rows`: what `prepare` gave."""
 
 
+@dataclass(frozen=True, slots=True)
+class PaddedRows:
+    """Rows of any lengths in places that stay: tensors on the device, or numpy on the host."""
+
+    tiles: Any
+    """int32 [most_tiles, 2], begins with what `tiles_of` gave"""
+    rows: Any
+    """int32 [N, 3]: first token, new tokens, context of long rows; zeros for others, or for none"""
+    firsts: Any
+    """int32 [R]: first tokens …"""
+    contexts: Any
+    """int32 [R]: … and contexts of rows of one token; 0 for others, or for none. With R = 1 that
+    one row counts as long, whatever its length."""
+    tables: Any
+    """int32 [N, blocks]"""
+
+
 @runtime_checkable
 class PaddedAttention(AttentionBackend, Protocol):
-    """A backend that can also work from tensors alone, as a captured graph must."""
+    """A backend that can also work from tensors alone, as a captured graph must: what they hold may
+    have changed when `attend`'s launches are replayed."""
 
     def prepare_decode(self, contexts: torch.Tensor, tables: torch.Tensor) -> Any:
-        """Rows of one new token each, in order: contexts int32 [R], tables int32 [R, blocks].
+        """Rows of one new token each, in order: contexts int32 [R], tables int32 [R, blocks]."""
 
-        Both may hold other values when `attend`'s launches are replayed.
-        """
+    def prepare_ragged(self, rows: PaddedRows) -> Any:
+        """Rows of any lengths."""
+
+    def tiles_of(self, rows: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        """What `PaddedRows.tiles` begins with for rows (first token, new tokens, context)."""
+
+    def most_tiles(self, num_tokens: int, num_rows: int) -> int:
+        """The length of the longest list that `tiles_of` gives for so many tokens and rows."""

@@ -7,8 +7,9 @@ are. cuDNN's kernel could take prompts that are computed whole. Alone it is a li
 ours on an H100 (bench/results/gpu-h100.json); in a prefill of an 8B model, whose 8 KV heads serve
 32, it was slower (465.3 ms against 460.8 for 16,000 tokens, in turns), so it is not used.
 
-`prepare_decode` serves the padded steps of a captured graph: what it returns refers to tensors on
-the device only, so that the same launches fit whatever contexts the next replay finds there.
+`prepare_decode` and `prepare_ragged` serve the padded steps of a captured graph: what they return
+refers to tensors on the device only, so that the same launches fit whatever the next replay finds
+there.
 """
 
 from __future__ import annotations
@@ -19,14 +20,20 @@ from functools import cache
 
 import torch
 
-from pellucid.attention.base import AttentionRow, AttentionShape
+from pellucid.attention.base import AttentionRow, AttentionShape, PaddedRows
 from pellucid.kernels.triton.decode import (
     Scratch,
     choose_splits,
     decode_attention,
     make_scratch,
 )
-from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
+from pellucid.kernels.triton.flash import (
+    choose_tiling,
+    flash_attention,
+    make_tiles,
+    most_tiles,
+    on_hopper,
+)
 from pellucid.kernels.triton.flash_hopper import fits, flash_attention_hopper
 
 
@@ -67,7 +74,8 @@ class FlashGpuAttention:
         self._kv_heads = kv_heads
         self._head_dim = head_dim
         self._block_size = block_size
-        self._dtype = dtype
+        # The engine's chip decides how keys are fetched, not how queries are cut.
+        self._block_m = choose_tiling(head_dim, dtype, block_size, on_hopper=False).block_m
         self._scratches: dict[tuple[int, int], Scratch] = {}
 
     def prepare(self, rows: list[AttentionRow], device: torch.device) -> GpuRows:
@@ -81,6 +89,22 @@ class FlashGpuAttention:
         splits = self._splits(len(contexts), most, contexts.device)
         firsts = torch.arange(len(contexts), dtype=torch.int32, device=contexts.device)
         return GpuRows(None, SingleRows(firsts, contexts, tables, splits))
+
+    def prepare_ragged(self, rows: PaddedRows) -> GpuRows:
+        long = LongRows(rows.tiles, rows.rows, rows.tables)
+        num_rows = len(rows.contexts)
+        if num_rows == 1:
+            return GpuRows(long, None)
+        tables = rows.tables[:num_rows]
+        most = tables.shape[1] * self._block_size
+        splits = self._splits(num_rows, most, tables.device)
+        return GpuRows(long, SingleRows(rows.firsts, rows.contexts, tables, splits))
+
+    def tiles_of(self, rows: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
+        return make_tiles(rows, self._group, self._block_m)
+
+    def most_tiles(self, num_tokens: int, num_rows: int) -> int:
+        return most_tiles(num_tokens, num_rows, self._group, self._block_m)
 
     def attend(
         self,
@@ -140,10 +164,8 @@ class FlashGpuAttention:
     def _long(self, rows: Sequence[AttentionRow], device: torch.device) -> LongRows | None:
         if not rows:
             return None
-        tiling = choose_tiling(self._head_dim, self._dtype, self._block_size, on_hopper(device))
         triples = [(row.queries.start, row.num_new, row.context) for row in rows]
-        tiles = make_tiles(triples, self._group, tiling.block_m)
-        parts = (tiles, triples, padded_tables([row.blocks for row in rows]))
+        parts = (self.tiles_of(triples), triples, padded_tables([row.blocks for row in rows]))
         return LongRows(*(torch.tensor(p, dtype=torch.int32, device=device) for p in parts))
 
     def _single(self, rows: Sequence[AttentionRow], device: torch.device) -> SingleRows | None:

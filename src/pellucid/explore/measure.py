@@ -23,11 +23,12 @@ A cell's run:
               (`Engine.pretend`), the first token is not counted, and the steps after it are half
               before the length and half behind
 
-Everything runs once beforehand, so that compiling and the recording of graphs are no part of it. A
+Everything runs beforehand, so that compiling and the recording of graphs are no part of it. A
 graph's borders are in its recording and belong to one clock: all timed runs share theirs. This
-clock reads the last replay of each of a graph's three recordings, hence at least four steps a run.
-The warm-up begins with the most tokens, computed in earnest: a block of the KV cache that nobody
-ever wrote is no memory yet on a CPU, and would be read at the speed of a cache.
+clock reads the last replay of each of a graph's three recordings, hence at least four steps before
+a run means anything. The warm-up begins with the most tokens, computed in earnest: a block of the
+KV cache that nobody ever wrote is no memory yet on a CPU, and would be read at the speed of a
+cache.
 
 Trade-off: a pretended prefix makes a long context as cheap to measure as a short one, and the
 tokens that come out mean nothing.
@@ -72,7 +73,8 @@ FEWEST_CHUNKS = 4
 LONG_NS = 2_500_000_000
 """… unless that would take longer than this; a single one may."""
 FEWEST_REPLAYS = 4
-"""Steps of a decode run where there may be graphs."""
+"""Steps of a decode run, and warm-ups of a prefill, where there may be graphs: one is launched and
+recorded, three are replayed."""
 MOST_REPEATS = 16
 
 
@@ -190,12 +192,20 @@ class Bench:
         if PREFILL not in self.settings.phases:
             self.run(self.cells[0]._replace(phase=PREFILL), 0, 0, [Side()])
         for number, cell in enumerate(self.cells, 1):
-            if cell.phase == DECODE:
-                self.run(cell, self._fewest_steps, 0, [Side(self.clock)])
+            for sides in self._warming(cell):
+                self.run(cell, self._fewest_steps, 0, sides)
             begin, side = time.perf_counter(), Side()
             num_steps = self.run(cell, self._fewest_steps, 0, [side])
             self._plan(cell, num_steps, side.wall_ns / 1e9, time.perf_counter() - begin)
             progress(Progress("warm-up", number, len(self.cells)))
+
+    def _warming(self, cell: Cell) -> list[list[Side]]:
+        """The sides of the runs that a cell has before those that count."""
+        timed, plain = [Side(self.clock)], [Side()]
+        if self._whole_runs:
+            return [timed] * (1 if cell.phase == DECODE else FEWEST_REPLAYS) + [plain]
+        # No graphs, and stages are looked at only to have done so once.
+        return [timed] if cell.phase == DECODE else []
 
     def affordable(self, elapsed_s: float) -> int:
         """How many blocks the time limit leaves room for, at least one."""

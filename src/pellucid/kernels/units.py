@@ -91,8 +91,8 @@ class Units(Protocol):
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
         """act(gate) · up of matrix(h) = gate, up: [T, out/2]; activation silu or gelu_tanh."""
 
-    def logits(self, h: Input, matrix: Matrix) -> Tensor:
-        """matrix(h) in float32, [T, out]."""
+    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
+        """matrix(h) in float32, [T, out]; in `out`, if given."""
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
         """The residual with matrix(h) added, or about to be."""
@@ -125,11 +125,12 @@ class Composed:
     def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
         return self.ops.gated(matrix(self.taken(h)), activation)
 
-    def logits(self, h: Input, matrix: Matrix) -> Tensor:
+    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
         x = self.taken(h)
         if widens(matrix, x):
-            return torch.mm(x, matrix.weight.T, out_dtype=torch.float32)
-        return matrix(x).float()
+            return torch.mm(x, matrix.weight.T, out_dtype=torch.float32, out=out)
+        logits = matrix(x)
+        return logits.float() if out is None else out.copy_(logits)
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
         if len(h) >= ADD_INSIDE_FROM and widens(matrix, h):

@@ -215,11 +215,11 @@ class Decoder:
             stream = layer(stream, batch, turn, cache, attention, clock, keep)
         return Stream(stream.settled, None, stream.brief)
 
-    def logits(self, hidden: Stream, clock: Clock) -> torch.Tensor:
-        """hidden [rows] → float32 [rows, vocab]."""
+    def logits(self, hidden: Stream, clock: Clock, out: torch.Tensor | None = None) -> torch.Tensor:
+        """hidden [rows] → float32 [rows, vocab]; in `out`, if given."""
         _, h = normed(self.units, hidden, self.norm, self.spec.norm_eps, clock)
-        logits = self.units.logits(h, self.head)
+        logits = self.units.logits(h, self.head, out)
         if cap := self.spec.logit_softcap:
-            logits = cap * torch.tanh(logits / cap)
+            logits.div_(cap).tanh_().mul_(cap)
         clock.lap("lm_head")
         return logits

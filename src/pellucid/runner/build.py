@@ -18,10 +18,11 @@ from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec
 from pellucid.request import Row, SamplingParams, StepPlan
 from pellucid.runner.executors import CudaGraphExecutor, EagerExecutor, Executor
-from pellucid.runner.inputs import SIZES, DecodeInputs
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, make_pool, naming
-from pellucid.runner.runner import DecodeSteps, Runner
+from pellucid.runner.padded import PaddedInputs, Shape
+from pellucid.runner.runner import Runner
+from pellucid.runner.steps import PaddedSteps
 from pellucid.sampling.sampler import Sampler
 from pellucid.stages import Clock, NullClock
 
@@ -41,13 +42,13 @@ class Parts:
     attention: AttentionBackend
     sampler: Sampler
     kernels: DecodeKernels | None
-    """None: there are no padded decode steps."""
+    """None: there are no padded steps."""
 
     def runner(self, pool: KVPool, clock: Clock, graphs: bool) -> Runner:
         """A runner on `pool`."""
-        decode = self._decode(pool, clock, graphs)
-        if decode is not None and graphs and self.config.capture == "start":
-            self._capture_all(decode)
+        padded = self._padded(pool, clock, graphs)
+        if padded is not None and graphs and self.config.capture == "start":
+            self._capture_all(padded)
         return Runner(
             self.model,
             pool,
@@ -56,26 +57,33 @@ class Parts:
             clock,
             self.machine.device,
             self.config.max_seqs,
-            decode,
+            padded,
         )
 
-    def _decode(self, pool: KVPool, clock: Clock, graphs: bool) -> DecodeSteps | None:
+    def _padded(self, pool: KVPool, clock: Clock, graphs: bool) -> PaddedSteps | None:
         if self.kernels is None or not isinstance(self.attention, PaddedAttention):
             return None
-        device = self.machine.device
-        max_blocks = -(-self.context_length // pool.block_size)
-        inputs = DecodeInputs(self.config.max_seqs, max_blocks, pool.num_blocks - 1, device)
+        device, max_seqs = self.machine.device, self.config.max_seqs
+        prompts = self.machine.chunked_prefill or max_seqs * self.context_length
+        inputs = PaddedInputs(
+            max_seqs,
+            prompts + max_seqs,  # rows that decode do not count against the limit
+            -(-self.context_length // pool.block_size),
+            pool.block_size,
+            pool.num_blocks - 1,
+            self.attention,
+            device,
+        )
         executor: Executor = EagerExecutor()
         if graphs:
             executor = CudaGraphExecutor(device, clock)
-        return DecodeSteps(self.model, pool, self.attention, clock, inputs, executor, self.kernels)
+        return PaddedSteps(self.model, pool, self.attention, clock, inputs, executor, self.kernels)
 
-    def _capture_all(self, decode: DecodeSteps) -> None:
+    def _capture_all(self, padded: PaddedSteps) -> None:
         """Largest first, so that the smaller ones fit into the memory that it set aside."""
-        sizes = [size for size in SIZES if size <= decode.capacity]
         with naming("graphs", "lower max_seqs, or set graphs off", "max_seqs"):
-            for size in reversed(sizes):
-                decode.capture(size)
+            for shape in padded.inputs.shapes():
+                padded.capture(shape)
 
 
 @torch.inference_mode()
@@ -97,9 +105,9 @@ def compile_ahead(parts: Parts) -> None:
     with _naming_activations(), kernels.ahead():
         runner = parts.runner(make_pool(num_blocks, parts.spec, parts.machine), NullClock(), False)
         runner.run(StepPlan([_profile_row(tokens, num_blocks)]))
-        if runner.decode is not None:
-            for size in (1, runner.decode.capacity):
-                runner.decode.step(size)
+        if (padded := runner.padded) is not None:
+            for rows in (1, padded.inputs.capacity):
+                padded.step(Shape(rows))
 
 
 @torch.inference_mode()
@@ -119,8 +127,10 @@ def measure(parts: Parts) -> Profile:
         )
         ragged = extrapolate(half, whole, tokens, most)
         graphs = 0
-        if (decode := runner.decode) is not None:
-            graphs = _peak_of(partial(decode.step, decode.capacity))
+        if (padded := runner.padded) is not None:
+            largest = padded.inputs.largest()
+            graphs = max(_peak_of(partial(padded.capture, shape)) for shape in largest)
+            graphs += padded.logits.nbytes
     # What the sampler may make of the logits when it has to truncate: a few copies in float32.
     logits = 4 * config.max_seqs * parts.spec.vocab_size * 4
     return Profile(activations=ragged + logits, graphs=graphs)

@@ -71,6 +71,8 @@ class Recording:
     num_replays: int = 0
     is_read: bool = True
     """Whether the last replay has been read."""
+    is_news: bool = False
+    """Whether it was read since what borders cost was last found."""
     times: list[float] = field(default_factory=list)
     """Nanoseconds between its borders in the last replay that was read."""
 
@@ -84,7 +86,7 @@ class Recording:
         """Take down the last replay's times, which must have ended."""
         if not self.is_read:
             self.times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
-            self.is_read = True
+            self.is_read = self.is_news = True
 
     def forget(self) -> None:
         self.num_replays = 0
@@ -306,13 +308,14 @@ class GraphTimes:
         self._costs: list[float] = []
 
     def read(self) -> None:
-        """Take down the last replay of each. They show what borders cost if all were replayed; by
+        """Take down the last replay of each. They show what borders cost once all were replayed; by
         themselves they show it roughly, but what they show is right on average."""
-        fresh = not any(recording.is_read for recording in self.recordings)
         for recording in self.recordings:
             recording.read()
-        if fresh:
+        if all(recording.is_news for recording in self.recordings):
             self._costs = border_costs(*(recording.times for recording in self.recordings))
+            for recording in self.recordings:
+                recording.is_news = False
 
     def laps(self) -> Iterator[tuple[str, float]]:
         """Each stage of the graph and its nanoseconds in all replays since the last `forget`."""

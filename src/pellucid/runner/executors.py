@@ -1,11 +1,11 @@
-"""How a decode step gets onto the device: launch by launch, or as one graph.
+"""How a step gets onto the device: launch by launch, or as one graph.
 
-Problem: a decode step of a small model is some two hundred kernels of a few microseconds each, and
-Python needs longer to launch one than the GPU to run it.
+Problem: a step of few tokens is some two hundred kernels of a few microseconds each, and Python
+needs longer to launch one than the GPU to run it.
 
 Idea: a CUDA graph is a recording of launches that the driver replays in one call. Nothing in it may
-change but the contents of memory, so every input has a fixed address (`inputs.DecodeInputs`), and
-there is one graph for each padded number of rows.
+change but the contents of memory, so every input has a fixed address (`padded.PaddedInputs`), and
+there is one graph for each shape that a step is padded to.
 
 Trade-off: a recording takes about as long as a step launched one by one, and the memory that its
 intermediate results take is set aside; graphs share one pool, since only one runs at a time. A
@@ -25,21 +25,22 @@ from weakref import WeakKeyDictionary
 import torch
 
 from pellucid.runner.clock import EventClock, Recording, RunClock, UntimedGraphs
+from pellucid.runner.padded import Shape
 from pellucid.stages import Clock
 
 Body = Callable[[], torch.Tensor]
-"""A step on the buffers of one padded size: launches everything, returns the logits."""
+"""A step on the buffers of one shape: launches everything, returns the logits."""
 
-Graphs = dict[int, deque[tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]]]
-"""By padded size: recordings of the same step, to be replayed in turn."""
+Graphs = dict[Shape, deque[tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]]]
+"""By shape: recordings of the same step, to be replayed in turn."""
 
 
 class Executor(Protocol):
-    def run(self, size: int, body: Body) -> torch.Tensor:
-        """What `body` returns. `size` names the body: the same size always means the same body."""
+    def run(self, shape: Shape, body: Body) -> torch.Tensor:
+        """What `body` returns. The same shape always means the same body."""
 
-    def is_recorded(self, size: int) -> bool:
-        """Whether nothing needs to be made before `run` of this size can start."""
+    def is_recorded(self, shape: Shape) -> bool:
+        """Whether nothing needs to be made before `run` of this shape can start."""
 
     def use(self, clock: Clock) -> None:
         """Laps belong to `clock` from here on."""
@@ -48,10 +49,10 @@ class Executor(Protocol):
 class EagerExecutor:
     """Off: every kernel is launched from Python."""
 
-    def run(self, size: int, body: Body) -> torch.Tensor:
+    def run(self, shape: Shape, body: Body) -> torch.Tensor:
         return body()
 
-    def is_recorded(self, size: int) -> bool:
+    def is_recorded(self, shape: Shape) -> bool:
         return True
 
     def use(self, clock: Clock) -> None:
@@ -83,20 +84,20 @@ class CudaGraphExecutor:
     def num_graphs(self) -> int:
         return len(self._graphs)
 
-    def run(self, size: int, body: Body) -> torch.Tensor:
-        if size not in self._graphs:
+    def run(self, shape: Shape, body: Body) -> torch.Tensor:
+        if shape not in self._graphs:
             out = body()  # the step itself, and whatever is compiled or set up on first use
-            self._graphs[size] = deque(self._capture(body, p) for p in self._clock.patterns)
+            self._graphs[shape] = deque(self._capture(body, p) for p in self._clock.patterns)
             return out
-        graph, out, recording = self._graphs[size][0]
-        self._graphs[size].rotate(-1)
+        graph, out, recording = self._graphs[shape][0]
+        self._graphs[shape].rotate(-1)
         self._clock.before_replay(recording)
         graph.replay()
         self._clock.after_replay(recording)
         return out
 
-    def is_recorded(self, size: int) -> bool:
-        return size in self._graphs
+    def is_recorded(self, shape: Shape) -> bool:
+        return shape in self._graphs
 
     def _capture(
         self, body: Body, pattern: str

@@ -62,7 +62,7 @@ class MemoryPlan:
         if self.profile.total:
             lines += [
                 f"activations {self.profile.activations / GIB:7.2f} GiB   measured, largest step",
-                f"graphs      {self.profile.graphs / GIB:7.2f} GiB   measured, largest decode step",
+                f"graphs      {self.profile.graphs / GIB:7.2f} GiB   measured, largest replay",
             ]
         left = max(0, self.free_bytes - self.profile.total - cache)
         return [

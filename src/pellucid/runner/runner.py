@@ -3,9 +3,10 @@
 `launch` starts a step and returns a `Flight` without waiting for the device; `Flight.land` waits.
 On a CPU there is nothing to wait for and the flight has landed when it starts.
 
-Decode steps on a GPU take the road of padded rows in persistent buffers (`_decode`), through the
-executor; everything else is ragged. The tokens of a step stay on the device as well, in `_sampled`,
-where the next step finds those that the host has not seen yet.
+On a GPU, steps that would be over before their kernels are launched are padded and lie in
+persistent buffers (`steps.PaddedSteps`); all others get tensors of their own. The tokens of a step
+stay on the device as well, in `_sampled`, where the next step finds those that the host has not
+seen yet.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import Any
 
 import torch
 
-from pellucid.attention import AttentionBackend, PaddedAttention
+from pellucid.attention import AttentionBackend
 from pellucid.cache.pool import KVPool
-from pellucid.kernels import DecodeKernels
 from pellucid.kernels.units import Stream
-from pellucid.model.decoder import Batch, Decoder
+from pellucid.model.decoder import Decoder
 from pellucid.request import Row, StepPlan, StepResult, TokenLogprob
-from pellucid.runner.executors import Executor
-from pellucid.runner.inputs import DecodeInputs, make_batch, padded_size
+from pellucid.runner.inputs import make_batch
 from pellucid.runner.memory import naming
+from pellucid.runner.padded import Shape
+from pellucid.runner.steps import PaddedSteps
 from pellucid.sampling.sampler import Choice, Sampler, Scores, score
 from pellucid.stages import Clock
 
@@ -83,17 +84,17 @@ class Runner:
         clock: Clock,
         device: torch.device,
         max_rows: int,
-        decode: DecodeSteps | None = None,
+        padded: PaddedSteps | None = None,
     ) -> None:
         self.model = model
         self.cache = cache
         self.attention = attention
         self.sampler = sampler
         self.clock = clock
-        self.decode = decode
+        self.padded = padded
         self._sampled = torch.zeros(max_rows, dtype=torch.int64, device=device)
-        if decode is not None:
-            self._sampled = decode.sampled
+        if padded is not None:
+            self._sampled = padded.sampled
         self._places: dict[int, int] = {}
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -103,34 +104,37 @@ class Runner:
     def use(self, clock: Clock) -> None:
         """Laps belong to `clock` from here on."""
         self.clock = clock
-        if self.decode is not None:
-            self.decode.use(clock)
+        if self.padded is not None:
+            self.padded.use(clock)
 
     def is_recorded(self, num_rows: int) -> bool:
         """Whether a decode step of so many rows can be launched at once."""
-        return self.decode is None or self.decode.is_recorded(num_rows)
+        return self.padded is None or self.padded.is_recorded(num_rows)
 
     @torch.inference_mode()
     def launch(self, plan: StepPlan) -> Flight:
         """Start computing every row of the plan, and sampling where a row says so."""
         flight = Flight(plan, [i for i, row in enumerate(plan.rows) if row.samples])
         with naming("activations", "set chunked_prefill or max_seqs lower", "chunked_prefill"):
-            if self.decode is not None and is_decode(plan):
-                self._decode(flight, self.decode)
+            padded = self.padded
+            shape = padded.inputs.shape_of(plan.rows) if padded is not None else None
+            if padded is not None and shape is not None:
+                self._padded(flight, padded, shape)
             else:
                 self._ragged(flight)
         return flight
 
-    def _decode(self, flight: Flight, decode: DecodeSteps) -> None:
+    def _padded(self, flight: Flight, padded: PaddedSteps, shape: Shape) -> None:
         # Longest first, so that no row is begun while the others are about to end.
-        flight.asking.sort(key=lambda i: -flight.plan.rows[i].start)
-        rows = [flight.plan.rows[i] for i in flight.asking]
-        logits = decode.run(rows, self._places)
-        if decode.samples and all(map(self.sampler.is_plain, rows)):
-            chosen = Choice(self._sampled[: len(rows)], [], None)
+        plan, asking = flight.plan, flight.asking
+        asking.sort(key=lambda i: -plan.rows[i].start)
+        rows = [plan.rows[i] for i in asking]
+        others = [row for row in plan.rows if not row.samples]
+        logits = padded.run([*rows, *others], self._places, shape)[: len(rows)]
+        if padded.samples and all(map(self.sampler.is_plain, rows)):
+            self._keep(flight, Choice(self._sampled[: len(rows)], [], None))
         else:
-            chosen = self.sampler.launch(logits, rows)
-        self._keep(flight, chosen)
+            self._keep(flight, self.sampler.launch(logits, rows))
 
     def _ragged(self, flight: Flight) -> None:
         plan = flight.plan
@@ -171,78 +175,3 @@ class Runner:
             parts.append(score(logprobs, part, [num_top] * len(part)))
         self.clock.lap("sample")
         return parts
-
-
-def is_decode(plan: StepPlan) -> bool:
-    """Whether every row computes one token and samples the next."""
-    return all(len(row.tokens) == 1 and row.samples and not row.scores_prompt for row in plan.rows)
-
-
-class DecodeSteps:
-    """Steps of one new token a row: padded, on persistent buffers, through the executor."""
-
-    def __init__(
-        self,
-        model: Decoder,
-        cache: KVPool,
-        attention: PaddedAttention,
-        clock: Clock,
-        inputs: DecodeInputs,
-        executor: Executor,
-        kernels: DecodeKernels,
-    ) -> None:
-        self.samples = kernels.samples
-        self.capacity = inputs.capacity
-        self.sampled = torch.zeros(inputs.capacity, dtype=torch.int64, device=inputs.device)
-        self._model = model
-        self._cache = cache
-        self._attention = attention
-        self._clock = clock
-        self._inputs = inputs
-        self._executor = executor
-        self._kernels = kernels
-
-    def use(self, clock: Clock) -> None:
-        self._clock = clock
-        self._executor.use(clock)
-
-    def run(self, rows: list[Row], places: dict[int, int]) -> torch.Tensor:
-        """Logits of the rows [rows, vocab]; where kernels sample, tokens are in `sampled`."""
-        size = self._inputs.fill(rows, places)
-        self._clock.lap("prepare")
-        return self._executor.run(size, lambda: self.step(size))[: len(rows)]
-
-    def is_recorded(self, num_rows: int) -> bool:
-        return self._executor.is_recorded(padded_size(max(1, num_rows)))
-
-    @torch.inference_mode()
-    def capture(self, size: int) -> None:
-        """Have the executor see the step of `size` rows before it is needed; all rows padding."""
-        self._inputs.fill([], {}, size)
-        self._executor.run(size, lambda: self.step(size))
-
-    def step(self, size: int) -> torch.Tensor:
-        """Everything between the input buffers and the logits of `size` rows."""
-        inputs, kernels = self._inputs, self._kernels
-        tables, positions = inputs.tables[:size], inputs.positions(size)
-        given = kernels.prepare(
-            inputs.tokens(size),
-            positions,
-            tables,
-            inputs.seeds[:size],
-            self.sampled,
-            self._cache.block_size,
-        )
-        batch = Batch(
-            tokens=given.tokens,
-            positions=positions,
-            slots=given.slots,
-            rows=self._attention.prepare_decode(given.contexts, tables),
-        )
-        hidden = self._model.forward(batch, self._cache, self._attention, self._clock)
-        logits = self._model.logits(hidden, self._clock)
-        if kernels.choose is not None:
-            chosen = kernels.choose(logits, inputs.temperatures[:size], given.keys)
-            self.sampled[:size].copy_(chosen)
-            self._clock.lap("sample")
-        return logits

@@ -188,6 +188,8 @@ def _decode_kernel(
     split = tl.program_id(1)
     row = tl.program_id(2)
     context = tl.load(contexts + row)
+    if context == 0:
+        return
     first_token = tl.load(firsts + row)
     table = tables + row.to(tl.int64) * table_stride
 
@@ -294,7 +296,7 @@ def decode_attention(
         they hold the new tokens too.
     firsts: int32 [num_rows]: a row's queries are q[firsts[r]] and the num_new - 1 after it.
     contexts: int32 [num_rows], on the device: positions of the row, the new tokens included. A row
-        of context 0 (padding of a captured graph) reads nothing and gets zeros.
+        of context 0 (a place that a captured graph has and the step does not need) is left alone.
     tables: int32 [num_rows, max_pages].
     pdl: start while the kernel before is still running, see gemv.py.
     scratch: of `make_scratch`; needed inside a captured graph if num_splits > 1.

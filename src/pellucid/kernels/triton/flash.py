@@ -27,7 +27,8 @@ few on the diagonal are masked in a second loop, and the first loop, where most 
 has no mask. With a sliding window, tiles that fell out of everybody's window are not visited, and
 as few remain, one masked loop does all. A late query has far more keys to see than an early one, so
 the host lists the tiles heavy first: the last programs to start are the short ones, and no
-multiprocessor is left working alone at the end.
+multiprocessor is left working alone at the end. The list begins with its own length: a captured
+graph launches a program for every place that a list could fill, and those behind its end return.
 
 Sources: Milakov & Gimelshein 2018, arXiv:1805.02867 (online softmax); Dao et al. 2022,
 arXiv:2205.14135, and Dao 2023, arXiv:2307.08691 (the tiles); Kwon et al. 2023, arXiv:2309.06180
@@ -80,7 +81,8 @@ def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, on_hopper: bool)
 def make_tiles(
     rows: Sequence[tuple[int, int, int]], group: int, block_m: int
 ) -> list[tuple[int, int]]:
-    """Query tiles (row, first query of the tile within the row) of a batch, heavy first.
+    """Query tiles (row, first query of the tile within the row) of a batch, heavy first, behind an
+    entry that says how many there are.
 
     rows: (first token, new tokens, context) each; group: query heads per KV head; block_m: of the
     `Tiling` that `flash_attention` will get.
@@ -92,7 +94,12 @@ def make_tiles(
         for first in range(0, num_new, step)
     ]
     tiles.sort(reverse=True)
-    return [(row, first) for _, row, first in tiles]
+    return [(len(tiles), 0), *((row, first) for _, row, first in tiles)]
+
+
+def most_tiles(num_tokens: int, num_rows: int, group: int, block_m: int) -> int:
+    """Entries of the longest list that `make_tiles` gives for so many tokens in so many rows."""
+    return 1 + num_tokens // (block_m // group) + num_rows
 
 
 def _boxes(pool: Tensor, block_n: int) -> TensorDescriptor:
@@ -197,7 +204,7 @@ def _sweep(
     return acc, total, peak
 
 
-_VARYING = ["window", "box_page", "box_head", "box_column", "table_stride", "num_tiles"]
+_VARYING = ["window", "box_page", "box_head", "box_column", "table_stride"]
 
 
 @triton.jit(do_not_specialize=_VARYING)
@@ -225,7 +232,6 @@ def _flash_kernel(
     box_head,
     box_column,
     table_stride,
-    num_tiles,
     KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     DIM: tl.constexpr,
@@ -240,14 +246,17 @@ def _flash_kernel(
 ):
     # Programs of HEADS_TOGETHER heads follow each other: heavy tiles first, head beside head.
     program = tl.program_id(0)
+    num_tiles = tl.load(tiles)
+    if program >= num_tiles * KV_HEADS:
+        return
     first_head = program // (num_tiles * HEADS_TOGETHER) * HEADS_TOGETHER
     abreast = tl.minimum(HEADS_TOGETHER, KV_HEADS - first_head)
     program -= first_head * num_tiles
     tile = program // abreast
     head = first_head + program % abreast
 
-    row = tl.load(tiles + 2 * tile)
-    first_query = tl.load(tiles + 2 * tile + 1)
+    row = tl.load(tiles + 2 + 2 * tile)
+    first_query = tl.load(tiles + 2 + 2 * tile + 1)
     first_token = tl.load(rows + 3 * row)
     num_new = tl.load(rows + 3 * row + 1)
     context = tl.load(rows + 3 * row + 2)
@@ -311,7 +320,8 @@ def flash_attention(
     q, out: [tokens, heads, dim], the last dimension dense; tokens of no tile are left alone in out.
     keys, values: [num_pages, page_size, kv_heads, dim], of q's dtype, equal strides, the last 1;
         they hold the new tokens too.
-    tiles: int32 [num_tiles, 2] from `make_tiles`, made with the same tiling's `block_m`.
+    tiles: int32 [1 + num_tiles, 2] from `make_tiles`, made with the same tiling's `block_m`; what
+        stands behind the list is not looked at.
     rows: int32 [num_rows, 3]: first token in q, new tokens, context (the new tokens included).
     tables: int32 [num_rows, max_pages].
 
@@ -334,13 +344,12 @@ def flash_attention(
     if tiling.boxes:
         k_boxes, v_boxes = _boxes(keys, block_n), _boxes(values, block_n)
         steps = _box_steps(keys)
-    num_tiles = len(tiles)
-    _flash_kernel[(num_tiles * kv_heads,)](
+    _flash_kernel[((len(tiles) - 1) * kv_heads,)](
         q, keys, values, out, k_boxes, v_boxes, tiles, rows, tables,
         softcap * LOG2_E if softcap else scale * LOG2_E,
         scale / softcap if softcap else 1.0,
         window, q.stride(0), q.stride(1), out.stride(0), out.stride(1), page, position, head,
-        *steps, tables.stride(0), num_tiles,
+        *steps, tables.stride(0),
         KV_HEADS=kv_heads, GROUP=group, DIM=dim, BLOCK_D=triton.next_power_of_2(dim),
         PAGE_SIZE=page_size, BLOCK_M=block_m, BLOCK_N=block_n,
         HEADS_TOGETHER=tiling.heads_together, BOXES=tiling.boxes, WINDOWED=window > 0,

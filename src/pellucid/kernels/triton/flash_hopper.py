@@ -145,8 +145,8 @@ def _locate(turn, work, GROUP: gl.constexpr, BLOCK_N: gl.constexpr):
     item -= first_head * num_tiles
     tile = item // abreast
     head = first_head + item % abreast
-    row = gl.load(tiles + 2 * tile)
-    first_query = gl.load(tiles + 2 * tile + 1)
+    row = gl.load(tiles + 2 + 2 * tile)
+    first_query = gl.load(tiles + 2 + 2 * tile + 1)
     first_token = gl.load(rows + 3 * row)
     num_new = gl.load(rows + 3 * row + 1)
     context = gl.load(rows + 3 * row + 2)
@@ -354,9 +354,7 @@ def _consume(
         gl.store(out + at, tile_q.load(io_layout), mask=used)
 
 
-_VARYING = [
-    "box_page", "box_head", "box_column", "table_stride", "num_tiles", "kv_heads", "heads_together"
-]  # fmt: skip
+_VARYING = ["box_page", "box_head", "box_column", "table_stride", "kv_heads", "heads_together"]
 
 
 @gluon.jit(do_not_specialize=_VARYING)
@@ -377,7 +375,6 @@ def _hopper_kernel(
     box_head,
     box_column,
     table_stride,
-    num_tiles,
     kv_heads,
     heads_together,
     GROUP: gl.constexpr,
@@ -408,7 +405,7 @@ def _hopper_kernel(
         mbarrier.init(turn_bars.index(which), count=1)
     fence_async_shared()
 
-    work = (tiles, rows, tables, table_stride, num_tiles, kv_heads, heads_together)
+    work = (tiles, rows, tables, table_stride, gl.load(tiles), kv_heads, heads_together)
     tensors = (q, q_token_stride, q_head_stride, out, out_token_stride, out_head_stride)
     rings = (k_ring, k_full, k_empty, v_ring, v_full, v_empty)
     boxes = (key_boxes, value_boxes, box_page, box_head, box_column)
@@ -467,7 +464,8 @@ def flash_attention_hopper(
     q, out: [tokens, heads, dim], the last dimension dense; tokens of no tile are left alone in out.
     keys, values: [num_pages, page_size, kv_heads, dim], of q's dtype, equal strides, the last 1;
         they hold the new tokens too. Values behind a context, in its last page, must be finite.
-    tiles: int32 [num_tiles, 2] from `make_tiles`, made with `BLOCK_M`.
+    tiles: int32 [1 + num_tiles, 2] from `make_tiles`, made with `BLOCK_M`; what stands behind the
+        list is not looked at.
     rows: int32 [num_rows, 3]: first token in q, new tokens, context (the new tokens included).
     tables: int32 [num_rows, max_pages].
     scale: above 0.
@@ -486,15 +484,14 @@ def flash_attention_hopper(
         raise ValueError(f"no kernel for {q.dtype}, head size {dim} and {group} heads a KV head")
     if tiling.block_n > page_size or tiling.stages < 2:
         raise ValueError(f"{tiling} does not fit pages of {page_size}")
-    num_tiles = len(tiles)
-    programs = num_tiles * kv_heads
+    programs = (len(tiles) - 1) * kv_heads
     if tiling.persistent:
         programs = min(programs, _multiprocessors(q.device))
     _hopper_kernel[(programs,)](
         q, out, _hopper_boxes(keys, tiling.block_n), _hopper_boxes(values, tiling.block_n),
         tiles, rows, tables, scale * LOG2_E,
         q.stride(0), q.stride(1), out.stride(0), out.stride(1),
-        *_box_steps(keys), tables.stride(0), num_tiles, kv_heads, tiling.heads_together,
+        *_box_steps(keys), tables.stride(0), kv_heads, tiling.heads_together,
         GROUP=group, PAGE_SIZE=page_size, STAGES=tiling.stages, IN_TURNS=tiling.in_turns,
         num_warps=4, maxnreg=168,
     )  # fmt: skip

@@ -344,6 +344,7 @@ def gemv(
     residual: Tensor | None = None,
     gated: str = "",
     out_dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
     brief: Tensor | None = None,
     pdl: bool = False,
     tiling: Tiling | None = None,
@@ -356,6 +357,7 @@ def gemv(
     Returns [T, out], out = N or, gated, N / 2, in `out_dtype`: if None, in that of the residual, or
     else of the weight. Sums are float32, and so may x and residual be over 16-bit weights.
 
+    `out`: [T, out], contiguous, to write to instead of a new tensor;
     `brief`: [T, out] of another dtype, filled with the same; `pdl`: start while the kernel before
     is still running; `tiling`: instead of `config`'s choice.
     Raises ValueError for shapes and layouts outside of these.
@@ -376,8 +378,11 @@ def gemv(
         dot = x.dtype == weight.dtype if norm is None else weight.dtype == torch.bfloat16
         dot = dot and weight.itemsize == 2
         tiling = config(n, k, padded, num_sms(x.device), gated=bool(gated), dot=dot)
-    dtype = out_dtype or (weight if residual is None else residual).dtype
-    out = torch.empty((tokens, width), dtype=dtype, device=x.device)
+    if out is None:
+        dtype = out_dtype or (weight if residual is None else residual).dtype
+        out = torch.empty((tokens, width), dtype=dtype, device=x.device)
+    elif out.shape != (tokens, width) or not out.is_contiguous():
+        raise ValueError(f"out must be {(tokens, width)} and contiguous, not {tuple(out.shape)}")
     mode, rows, block_k, warps, stages, evict = tiling
     kernel, inner = (_fma_kernel, 16 // weight.itemsize) if mode == "fma" else (_dot_kernel, stages)
     extra = {"launch_pdl": True} if pdl else {}

@@ -55,11 +55,10 @@ class GemvUnits(Composed):
             pdl=starts_early(matrix),
         )
 
-    def logits(self, h: Input, matrix: Matrix) -> Tensor:
+    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
         if not fits(matrix, h):
-            return super().logits(h, matrix)
+            return super().logits(h, matrix, out)
         x, norm, eps = opened(h)
-        early = starts_early(matrix)
         return gemv(
             x,
             matrix.weight,
@@ -67,7 +66,8 @@ class GemvUnits(Composed):
             norm=norm,
             eps=eps,
             out_dtype=torch.float32,
-            pdl=early,
+            out=out,
+            pdl=starts_early(matrix),
         )
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
