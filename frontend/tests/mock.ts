@@ -255,7 +255,7 @@ const CAPABILITIES: Capabilities = {
       ["on", "off"],
       "absent",
       "CUDA graphs need a GPU.",
-      "Record a decode step once for each padded batch size and replay it in one call.",
+      "Record a step once for each shape that it is padded to, and replay it in one call.",
       "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
     ),
     row(

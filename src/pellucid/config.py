@@ -72,8 +72,8 @@ class EngineConfig:
     )
     gemv: str = option(
         "auto",
-        "products of up to 8 rows by our kernel, with the norm before and the sum or activation "
-        "after them inside; auto on a GPU",
+        "products of up to 8 rows (2 with large matrices) by our kernel, with the norm before and "
+        "the sum or activation after them inside; auto on a GPU",
         ("auto", "on", "off"),
     )
     sampler: str = option(

@@ -130,9 +130,10 @@ FEATURES: tuple[Feature, ...] = (
         conflicts=(),
         home="kernels/triton/gemv.py",
         about=(
-            "On a GPU, multiply up to 8 rows by a kernel of our own that also takes the norm "
-            "before the matrix and the residual or activation after it: at batch 1 reading the "
-            "matrix is all the work there is. Off leaves products to the vendor's library."
+            "On a GPU, multiply up to 8 rows (2 if the matrix is large) by a kernel of our own "
+            "that also takes the norm before the matrix and the residual or activation after it: "
+            "at batch 1 reading the matrix is all the work there is. Off leaves products to the "
+            "vendor's library."
         ),
         paper="Williams et al. 2009 (Roofline), doi:10.1145/1498765.1498785",
     ),

@@ -24,7 +24,7 @@ from typing import Any
 from pellucid.explore.crossover import effects, modelled
 from pellucid.explore.peaks import PEAKS, SLOWEST, STARTS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Cost, Hardware, budget
-from pellucid.explore.work import Choices, Workload
+from pellucid.explore.work import GRAPHED_TOKENS, Choices, Workload
 from pellucid.features import FEATURES
 from pellucid.model.spec import ModelSpec
 
@@ -70,6 +70,21 @@ REST: Record = {
 
 EDGES = (1, 2, 7, 8, 9, 511, 512, 513, 46_340, 46_341, 46_342, 65_536, 131_072, 200_000)
 """Lengths at which something changes; the square of 46,341 is the first beyond 31 bits."""
+REPLAYED = (
+    (GRAPHED_TOKENS, 1),
+    (GRAPHED_TOKENS + 1, 1),
+    (GRAPHED_TOKENS // 4, 4),
+    (GRAPHED_TOKENS // 4, 5),
+    (10_000, 1),
+)
+"""Prompts of so many tokens each, so many at once; the last are a step of 8192 and one of 1808."""
+FEW_BATCHES = (1, 2, 3, 4, 8, 9)
+SLOW_HOST: Record = asdict(find_hardware("h200")) | {
+    "name": "slow host", "kind": "calibrated", "launch_s": 3e-4, "library_s": 2e-4,
+    "attention_launches": 2.0, "gemm_rows": 8.0, "attention_positions": 64.0, "eta_gemm": 0.8,
+    "eta_gemv": 0.9, "eta_reduction": 0.5, "eta_elementwise": 0.7, "fastest": 0.8,
+}  # fmt: skip
+"""Whose launches show wherever steps are not replayed."""
 LIMITS = (1, 2, 100, 4096, 8192, 32_768, 32_768, 131_072, 131_072)
 STORED = (4.0, 2.0, 2.0, 1.0625, 1.0, 0.6875, 0.5625)
 """Bytes per element of what is stored, blocks of GGUF among them."""
@@ -197,13 +212,41 @@ def draw_crossover(rng: random.Random, index: int) -> Record:
     return given | {"choices": choices, "limit": limit}
 
 
+def edges() -> list[Record]:
+    """What a draw may miss: both sides of where steps are replayed and of where `gemv` pays."""
+    plain = asdict(Choices())
+    prompts = [
+        {"phase": "prefill", "length": length, "batch": batch, "prefix": 0}
+        for length, batch in REPLAYED
+    ]
+    rows = [
+        {"phase": "decode", "length": 1000, "batch": batch, "prefix": 0} for batch in FEW_BATCHES
+    ]
+    asked = [
+        *((work, {"graphs": graphs}) for work in prompts for graphs in ("on", "off")),
+        *((work, {"fused_kernels": fused}) for work in rows for fused in ("on", "off")),
+        ({**rows[0], "length": GRAPHED_TOKENS}, {"kv_cache": "off"}),
+        ({**rows[0], "length": GRAPHED_TOKENS + 1}, {"kv_cache": "off"}),
+    ]
+    return [
+        {"spec": shape, "workload": work, "choices": plain | changes, "hardware": SLOW_HOST}
+        for shape in SHAPES.values()
+        for work, changes in asked
+    ]
+
+
 # What is found
+
+
+def spec_of(given: Record) -> ModelSpec:
+    return ModelSpec(
+        **given["spec"] | {"local_layers": tuple(given["spec"]["local_layers"])}, **REST
+    )
 
 
 def budgets_at(given: Record, choices: Choices | None = None) -> Callable[[int], Budget]:
     """From a length to the budget of the question, or of the same with other choices."""
-    shape = given["spec"] | {"local_layers": tuple(given["spec"]["local_layers"])}
-    spec, hardware = ModelSpec(**shape, **REST), Hardware(**given["hardware"])
+    spec, hardware = spec_of(given), Hardware(**given["hardware"])
     choices = choices or Choices(**given["choices"])
 
     @functools.cache
@@ -270,7 +313,7 @@ def machines() -> list[Record]:
 
 def vectors(seed: int = SEED) -> Record:
     rng = random.Random(seed)
-    budgets = [draw_budget(rng, i) for i in range(NUM_BUDGETS)]
+    budgets = [*(draw_budget(rng, i) for i in range(NUM_BUDGETS)), *edges()]
     crossovers = [draw_crossover(rng, i) for i in range(NUM_CROSSOVERS)]
     changes = [draw_crossover(rng, i) for i in range(NUM_EFFECTS)]
     return {

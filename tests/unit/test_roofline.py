@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from pellucid.errors import InputError
 from pellucid.explore.peaks import PEAKS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget, queued
 from pellucid.explore.work import (
+    GRAPHED_TOKENS,
     Choices,
     Workload,
     cut,
     kv_bytes_per_token,
+    load_of,
     num_layer_weights,
     num_tokens,
     positions_read,
@@ -144,6 +147,63 @@ def test_launches_cost_what_is_seen_of_them(
     assert found.bound == "launch"
 
 
+@pytest.mark.parametrize(
+    ("length", "graphs", "per_launch"),
+    [(GRAPHED_TOKENS, "on", 1e-6), (GRAPHED_TOKENS, "off", 1.0), (GRAPHED_TOKENS + 1, "on", 1.0)],
+    ids=["recorded", "not recorded", "too long for that"],
+)
+def test_so_do_those_of_a_prompt(length: int, graphs: str, per_launch: float) -> None:
+    """On a host that takes a second for each."""
+    machine = replace(IDEAL, launch_s=1.0, library_s=1.0, node_s=1e-6)
+    work = Workload(phase="prefill", length=length)
+    found = budget(LLAMA_8B, work, replace(PLAIN, graphs=graphs), machine).stages["norm"]
+    assert found.launch_s == pytest.approx(65 * per_launch, rel=0.02)
+
+
+def launched(work: Workload, device: str = "cuda", **choices: Any) -> dict[str, int]:
+    """How many products of qkv, one a layer and step, get onto the device in which way."""
+    load = load_of(LLAMA_8B, work, replace(PLAIN, **choices), device)
+    ways: Counter[str] = Counter()
+    for group, count in load.groups.items():
+        ways[group.launching] += count * sum(work.stage == "qkv" for work in group.works)
+    return {way: count for way, count in ways.items() if count}
+
+
+def test_steps_of_up_to_2048_tokens_are_replayed() -> None:
+    """32 layers; a step is replayed or not, whatever the others of the same prompts are."""
+
+    def prompts(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
+        return launched(Workload(phase="prefill", length=length, batch=batch), **choices)
+
+    def tokens(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
+        return launched(Workload(phase="decode", length=length, batch=batch), **choices)
+
+    assert prompts(2048) == {"ready": 32}
+    assert prompts(2049) == {"behind": 32}
+    assert prompts(2048, graphs="off") == {"behind": 32}
+    assert prompts(2048, attention="sdpa") == {"behind": 32}
+    # 10,000 = 8192 + 1808, and 3 · 1024 = 2048 + 1024
+    assert prompts(10_000, chunked_prefill=8192) == {"behind": 32, "ready": 32}
+    assert prompts(1024, batch=3, chunked_prefill=2048) == {"ready": 2 * 32}
+    assert prompts(1024, batch=3) == {"behind": 32}
+    # Stored tokens do not count; those computed again do, and drafts: 256 · (1 + 7) = 2048.
+    assert tokens(100_000, batch=256) == {"ready": 32}
+    assert tokens(9, batch=256, drafts=7) == {"ready": 32}
+    assert tokens(9, batch=257, drafts=7) == {"behind": 32}
+    assert tokens(2048, kv_cache="off") == {"ready": 32}
+    assert tokens(2049, kv_cache="off") == {"behind": 32}
+    assert tokens(64, graphs="off") == {"behind": 32}
+
+
+@pytest.mark.parametrize(
+    ("phase", "kv_cache", "way"),
+    [("decode", "on", "ready"), ("decode", "off", "at once"), ("prefill", "on", "at once")],
+)
+def test_on_a_cpu_kernels_of_decode_steps_stand_ready(phase: Any, kv_cache: str, way: str) -> None:
+    work = Workload(phase=phase, length=64)
+    assert launched(work, "cpu", kv_cache=kv_cache) == {way: 32}
+
+
 seconds = st.floats(0, 1)
 
 
@@ -165,6 +225,90 @@ def test_fusing_saves_launches_and_traffic() -> None:
         assert fused.stages[stage].launches < plain.stages[stage].launches
         assert fused.stages[stage].bytes < plain.stages[stage].bytes
     assert decode(64, gemv="on").stages["norm"].launches == 0
+
+
+QWEN_06B = replace(
+    LLAMA_8B, vocab_size=151_936, hidden_size=1024, intermediate_size=3072, num_layers=28,
+    num_heads=16, qk_norm=True,
+)  # fmt: skip
+GEMMA_270M = replace(
+    LLAMA_8B, vocab_size=262_144, hidden_size=640, intermediate_size=2048, num_layers=18,
+    num_heads=4, num_kv_heads=1, head_dim=256, qk_norm=True, sandwich_norms=True,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "batch", "launches"),
+    [
+        # One or two tokens: everything is inside the four products of a layer and the head's.
+        (LLAMA_8B, 1, (0, 32, 32, 2 * 32, 1)),
+        (LLAMA_8B, 2, (0, 32, 32, 2 * 32, 1)),
+        # Of 4096 · 6144, 4096 · 4096, 4096 · 28,672, 14,336 · 4096 and 4096 · 128,256 elements
+        # only the second are no more than 2^24 = 4096 · 4096. So o_proj alone adds its branch and
+        # leaves the norm open, which gate and up then take in a launch; their product, the gate
+        # and down are three more. The sum behind the last down, its rounding and the norm count
+        # as the head's.
+        (LLAMA_8B, 3, (32, 32, 32, (1 + 3) * 32, 2 + 1 + 1)),
+        (LLAMA_8B, 8, (32, 32, 32, (1 + 3) * 32, 2 + 1 + 1)),
+        # All of a layer's are small (the largest is 1024 · 6144), the head is not.
+        (QWEN_06B, 2, (0, 28, 28, 2 * 28, 1)),
+        (QWEN_06B, 8, (0, 28, 28, 2 * 28, 1 + 1)),
+        # Norms behind o and down stand between them and the sum, which is then the next norm's;
+        # the last one is open, its sum and rounding are two launches.
+        (GEMMA_270M, 1, (2 * 18, 18, 2 * 18, 3 * 18, 2 + 1)),
+        (GEMMA_270M, 8, (2 * 18, 18, 2 * 18, 3 * 18, 2 + 1 + 1)),
+    ],
+)
+def test_gemv_takes_in_what_stands_around_the_products_it_makes(
+    spec: ModelSpec, batch: int, launches: tuple[int, ...]
+) -> None:
+    """Two norms a layer and one at the end, products, gates."""
+    stages = decode(64, spec, batch, gemv="on").stages
+    assert (
+        tuple(stages[s].launches for s in ("norm", "qkv", "o_proj", "mlp", "lm_head")) == launches
+    )
+
+
+def test_gemv_takes_them_in_fused_or_not() -> None:
+    """What it leaves takes five launches for a norm and two for a gate where not fused."""
+    one, four = (decode(64, batch=n, gemv="on", fused_kernels="off").stages for n in (1, 4))
+    assert one["norm"].launches == 0 and one["mlp"].launches == 2 * 32
+    assert four["norm"].launches == 5 * 32 and four["mlp"].launches == (5 + 1 + 2 + 1) * 32
+
+
+def test_beyond_eight_tokens_no_product_is_of_gemv() -> None:
+    for spec in (LLAMA_8B, QWEN_06B, GEMMA_270M):
+        assert decode(64, spec, 9, gemv="on").stages == decode(64, spec, 9, gemv="off").stages
+
+
+def test_the_bytes_of_four_tokens_by_hand() -> None:
+    """Llama-8B, see above: every norm but the ones that gate and up take adds a branch; those and
+    the head's are alone, from bf16 to bf16."""
+    stages = decode(64, batch=4, gemv="on").stages
+    elements = 4 * 4096
+    assert stages["norm"].bytes == 32 * elements * (2 * 4 + 2 * 2)
+    products = 2 * (4096 * 28_672 + 14_336 * 4096) + 4 * 2 * (4096 + 28_672 + 14_336 + 4096)
+    assert stages["mlp"].bytes == 32 * (products + elements * (2 + 2) + 4 * 14_336 * 3 * 2)
+    head = 2 * 4096 * 128_256 + elements * 2 + 4 * 128_256 * 4
+    added, rounded, normed = 4 + 2 + 4, 4 + 2, 2 + 2
+    assert stages["lm_head"].bytes == head + elements * (added + rounded + normed)
+
+
+def test_a_norm_behind_a_matrix_adds_nothing() -> None:
+    """Gemma at batch 1: bf16 in and out in the stages of o and down; the sum is the next norm's."""
+    stages = decode(64, GEMMA_270M, gemv="on").stages
+    product = 2 * (4 * 256 * 640) + 2 * (4 * 256 + 640)
+    assert stages["o_proj"].bytes == 18 * (product + 640 * (2 + 2))
+    assert stages["norm"].bytes == 2 * 18 * 640 * (2 * 4 + 2 * 2)
+
+
+def test_only_a_library_fills_tiles() -> None:
+    """Four rows of Llama-8B where a product costs four rows more than it has: not o_proj's."""
+    machine = replace(IDEAL, gemm_rows=4)
+    work = Workload(phase="decode", length=64, batch=4)
+    stages = budget(LLAMA_8B, work, replace(PLAIN, gemv="on"), machine).stages
+    assert stages["qkv"].compute_s == pytest.approx(32 * 2 * (4 + 4) * 4096 * 6144 / 1e15)
+    assert stages["o_proj"].compute_s == pytest.approx(32 * 2 * 4 * 4096 * 4096 / 1e15)
 
 
 def test_a_host_behind_the_device_costs_nothing() -> None:

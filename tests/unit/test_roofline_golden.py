@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pellucid.explore.roofline import MODELLED
-from pellucid.explore.work import Choices
+from pellucid.explore.work import Choices, Load, Workload, load_of
 
 
 def load_maker() -> Any:
@@ -51,6 +51,44 @@ def test_every_vector_is_what_the_model_finds(kind: str, least: int) -> None:
     assert len(vectors) >= least
     for i, vector in enumerate(vectors):
         assert same(answer(vector["given"]), vector["found"]), f"{kind}[{i}] is stale; {STALE}"
+
+
+def load(given: dict[str, Any]) -> Load:
+    work, choices = Workload(**given["workload"]), Choices(**given["choices"])
+    return load_of(maker.spec_of(given), work, choices, given["hardware"]["device"])
+
+
+def test_replaying_is_seen_where_steps_have_few_tokens() -> None:
+    """Prompts with `graphs` on and off; 10,000 tokens are a step of 8192 and one of 1808."""
+    seconds: dict[tuple[int, int], dict[tuple[int, str], float]] = {}
+    for vector in GOLDEN["budgets"]:
+        given, work = vector["given"], vector["given"]["workload"]
+        if given["hardware"]["name"] == "slow host" and work["phase"] == "prefill":
+            asked = given["spec"]["hidden_size"], given["choices"]["graphs"]
+            lengths = work["length"], work["batch"]
+            seconds.setdefault(lengths, {})[asked] = vector["found"]["seconds"]
+    assert {(2048, 1), (2049, 1), (512, 4), (512, 5), (10_000, 1)} == seconds.keys()
+    for (length, batch), found in seconds.items():
+        is_replayed = length * batch <= 2048 or length == 10_000
+        for shape in maker.SHAPES.values():
+            on, off = (found[shape["hidden_size"], graphs] for graphs in ("on", "off"))
+            assert on < off if is_replayed else on == off
+
+
+def test_at_batch_4_some_models_are_multiplied_by_gemv_and_some_in_part() -> None:
+    """How many products of a layer, or of the head, are made by kernels of ours and of a library;
+    models by the size of their hidden states."""
+    makers: dict[int, set[tuple[float, float]]] = {}
+    for vector in GOLDEN["budgets"]:
+        given = vector["given"]
+        if given["workload"]["batch"] == 4 and given["workload"]["phase"] == "decode":
+            for group in load(given).groups:
+                products = [work for work in group.works if work.kind == "matrix"]
+                counts = sum(w.launches for w in products), sum(w.calls for w in products)
+                makers.setdefault(given["spec"]["hidden_size"], set()).add(counts)
+    of_ours, of_the_library = (4, 0), (0, 1)  # a small layer; a head
+    assert makers[4096] == {(1, 3), of_the_library}, "Llama-8B: o alone"
+    assert makers[1024] == {of_ours, of_the_library}
 
 
 def test_names_defaults_and_data_sheets_are_those_of_today() -> None:

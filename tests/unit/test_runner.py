@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from pellucid import LLM, EngineConfig, SamplingParams
 from pellucid.attention import AttentionRow
 from pellucid.errors import InputError
+from pellucid.explore.work import GRAPHED_TOKENS
 from pellucid.features import FEATURES, check_conflicts, excluded
 from pellucid.kernels.decode import prepare
 from pellucid.request import UNKNOWN, Row, StepPlan
@@ -209,6 +210,10 @@ def test_ragged_inputs_say_what_the_batch_would(
             assert got.rows.contexts[i] == got.lasts[i] == got.ends[i] == 0
             assert set(inputs.tables[i].tolist()) == {SPARE}
         assert set(inputs.tables[inputs.capacity].tolist()) == {SPARE}
+
+
+def test_the_model_knows_which_steps_are_replayed() -> None:
+    assert GRAPHED_TOKENS == RAGGED_TOKENS[-1]
 
 
 def test_steps_that_are_not_padded() -> None:

@@ -6,7 +6,7 @@
 // The twin of src/pellucid/explore/roofline.py, which explains it.
 
 import type { Kind } from "../data/provenance";
-import type { Choices, Device, Load, ModelSpec, Stage, Work, Workload } from "./work";
+import type { Choices, Device, Group, Load, ModelSpec, Stage, Work, Workload } from "./work";
 import { loadOf, sum } from "./work";
 
 export type ModelledStage = Stage | "host_gap";
@@ -98,10 +98,10 @@ export function budget(spec: ModelSpec, workload: Workload, choices: Choices, ha
 /** What `load` takes on a machine. */
 export function priced(load: Load, hardware: Hardware): Budget {
   const stages = Object.fromEntries(MODELLED.map((stage) => [stage, NOTHING])) as Record<ModelledStage, Cost>;
-  for (const { count, works } of load.groups) {
-    const seconds = groupSeconds(works, load, hardware);
-    for (const [index, work] of works.entries()) {
-      stages[work.stage] = plus(stages[work.stage], costOf(work, seconds[index] ?? 0, hardware), count);
+  for (const group of load.groups) {
+    const seconds = groupSeconds(group, hardware);
+    for (const [index, work] of group.works.entries()) {
+      stages[work.stage] = plus(stages[work.stage], costOf(work, seconds[index] ?? 0, hardware), group.count);
     }
   }
   const gap = hostGap(load, hardware, totalSeconds(stages));
@@ -153,7 +153,7 @@ function plus(total: Cost, cost: Cost, count: number): Cost {
 }
 
 /** What each of these kernels takes, one behind the other. */
-function groupSeconds(works: readonly Work[], load: Load, hardware: Hardware): number[] {
+function groupSeconds({ works, launching }: Group, hardware: Hardware): number[] {
   const weight = (work: Work): number => (work.kind === "attention" ? hardware.attention_launches : 1);
   const roofs = works.map((work) => {
     const { compute, bandwidth } = roofSeconds(work, hardware);
@@ -162,10 +162,10 @@ function groupSeconds(works: readonly Work[], load: Load, hardware: Hardware): n
   const host = works.map(
     (work) => weight(work) * work.launches * hardware.launch_s + work.calls * hardware.library_s,
   );
-  if (load.launching === "at once") return added(roofs, host);
+  if (launching === "at once") return added(roofs, host);
   const nodes = works.map((work) => weight(work) * (work.launches + work.calls) * hardware.node_s);
   const device = added(roofs, nodes);
-  return load.launching === "ready" ? device : queued(device, host);
+  return launching === "ready" ? device : queued(device, host);
 }
 
 const added = (a: readonly number[], b: readonly number[]): number[] =>

@@ -82,10 +82,16 @@ export const DEFAULT_CHOICES: Choices = {
 
 /** Bytes of an element of the residual stream and of the logits: float32. */
 const RESIDUAL = 4;
-/** Up to so many tokens `gemv` takes norms and activation into the matrix products. */
+/** Up to so many tokens `gemv` makes the product with a matrix … */
 const FEW_TOKENS = 8;
+/** … of no more elements than these, … */
+const FEW_WEIGHTS = 2 ** 24;
+/** … and up to so many with any. */
+const TOKENS_OF_ANY = 2;
 /** Up to so many tokens packed weights are expanded in registers, on a CPU. */
 const FEW_PACKED = 16;
+/** Up to so many tokens a step is replayed as a graph, with `graphs` on. */
+const GRAPHED_TOKENS = 2048;
 
 /** Rows of one step that are alike. */
 export interface Rows {
@@ -125,17 +131,19 @@ export interface Work {
   readonly padFlops: number;
 }
 
-/** Kernels that run one behind the other, and how often that comes: layers are mostly alike. */
-export interface Group {
-  readonly count: number;
-  readonly works: readonly Work[];
-}
-
 /**
  * Kernels stand ready (a graph, a decode step of a CPU), are started when the one before has ended
  * (CPU), or are queued ahead of the device, which waits only where the host is the slower one (GPU).
  */
 export type Launching = "ready" | "at once" | "behind";
+
+/** Kernels that run one behind the other, and how often that comes: layers are mostly alike. */
+export interface Group {
+  readonly count: number;
+  readonly works: readonly Work[];
+  /** As all of their step. */
+  readonly launching: Launching;
+}
 
 /** All that a workload makes a machine do. */
 export interface Load {
@@ -146,7 +154,6 @@ export interface Load {
   readonly numRows: number;
   /** New tokens of all steps. */
   readonly numTokens: number;
-  readonly launching: Launching;
   /** Whether steps follow each other, and the host works while the device does. */
   readonly hidesHost: boolean;
   /** Tokens that each row gains: 1, or more with accepted drafts. */
@@ -160,21 +167,22 @@ export function loadOf(spec: ModelSpec, workload: Workload, asked: Choices, devi
   const decodes = workload.phase === "decode";
   const overlaps = choices.overlap === "on";
   return {
-    groups: steps.flatMap((rows) => stepWork(spec, rows, choices)),
+    groups: steps.flatMap((rows) => {
+      const launching = launchingOf(numTokens(rows), choices, device, decodes);
+      return stepWork(spec, rows, choices).map((group) => ({ ...group, launching }));
+    }),
     numPlans: overlaps ? 1 : steps.length,
     numRows: sum(steps.map(numRows)),
     numTokens: sum(steps.map(numTokens)),
-    launching: launchingOf(choices, device, decodes),
     hidesHost: overlaps && decodes,
     tokensPerRow: decodes ? expectedTokens(choices) : 1,
   };
 }
 
-/** How the kernels of a step get onto the device. choices: settled. */
-function launchingOf(choices: Choices, device: Device, decodes: boolean): Launching {
-  const replays = choices.graphs === "on" || device === "cpu";
-  if (decodes && choices.kv_cache === "on" && replays) return "ready";
-  return device === "cpu" ? "at once" : "behind";
+/** How the kernels of a step of so many tokens get onto the device. choices: settled. */
+function launchingOf(tokens: number, choices: Choices, device: Device, decodes: boolean): Launching {
+  if (device === "cuda") return choices.graphs === "on" && tokens <= GRAPHED_TOKENS ? "ready" : "behind";
+  return decodes && choices.kv_cache === "on" ? "ready" : "at once";
 }
 
 /** `choices` with `auto` decided as the engine decides it on such a device. */
@@ -260,7 +268,7 @@ export function positionsRead(numNew: number, prefix: number, window = 0): numbe
 // Work
 
 /** The kernels of a step: of each kind of layer and of what is beside them, with its number. */
-export function stepWork(spec: ModelSpec, rows: readonly Rows[], choices: Choices): Group[] {
+function stepWork(spec: ModelSpec, rows: readonly Rows[], choices: Choices): Omit<Group, "launching">[] {
   const kept = sampledPart(rows);
   const last = spec.num_layers - 1;
   return [
@@ -288,17 +296,54 @@ function windowOf(spec: ModelSpec, layer: number): number {
   return (spec.local_layers[layer] ?? true) ? spec.sliding_window : 0;
 }
 
+/** A matrix, and the stage of the product with it. */
+interface Matrix {
+  readonly stage: Stage;
+  readonly numIn: number;
+  readonly numOut: number;
+  /** Elements. */
+  readonly weights: number;
+  /** Of one element … */
+  readonly weightBytes: number;
+  /** … and of one of what comes out. */
+  readonly outBytes: number;
+}
+
+function matrix(stage: Stage, numIn: number, numOut: number, weightBytes: number, outBytes: number): Matrix {
+  return { stage, numIn, numOut, weights: numIn * numOut, weightBytes, outBytes };
+}
+
+interface LayerMatrices {
+  readonly qkv: Matrix;
+  readonly o: Matrix;
+  readonly gateUp: Matrix;
+  readonly down: Matrix;
+}
+
+function layerMatrices(spec: ModelSpec, choices: Choices): LayerMatrices {
+  const { hidden_size: hidden, intermediate_size: inner } = spec;
+  const { weight_bytes: weight, activation_bytes: a } = choices;
+  const { q, kv } = widths(spec);
+  return {
+    qkv: matrix("qkv", hidden, q + 2 * kv, weight, a),
+    o: matrix("o_proj", q, hidden, weight, a),
+    gateUp: matrix("mlp", hidden, 2 * inner, weight, a),
+    down: matrix("mlp", inner, hidden, weight, a),
+  };
+}
+
 /** What stands before and behind the layers. */
 function outerWork(spec: ModelSpec, tokens: number, sampled: number, choices: Choices): Work[] {
   const { hidden_size: hidden, vocab_size: vocab } = spec;
   const stored = choices.head_bytes || choices.weight_bytes;
   const embed = moving("embed", "elementwise", tokens * hidden * (stored + RESIDUAL), 2);
   if (sampled === 0) return [embed];
+  const head = matrix("lm_head", hidden, vocab, stored, RESIDUAL);
   const passes = choices.fused_kernels === "on" ? 1 : 2;
   return [
     embed,
-    ...normWork("norm", spec, sampled, choices),
-    matrix("lm_head", sampled, hidden, vocab, stored, choices, RESIDUAL),
+    ...lastNorm(spec, sampled, head, choices),
+    product(sampled, head, choices),
     moving("sample", "reduction", passes * sampled * vocab * RESIDUAL, 4),
   ];
 }
@@ -313,63 +358,59 @@ function layerWork(
 ): Work[] {
   const tokens = numTokens(rows);
   const goingOn = numTokens(kept);
-  const { hidden_size: hidden, intermediate_size: inner } = spec;
-  const { weight_bytes: weight, activation_bytes: a } = choices;
-  const { q, kv } = widths(spec);
+  const { qkv, o, gateUp, down } = layerMatrices(spec, choices);
   const works = [
-    ...normWork("norm", spec, tokens, choices),
-    matrix("qkv", tokens, hidden, q + 2 * kv, weight, choices, a),
+    ...normBetween(spec, tokens, down, qkv, choices),
+    product(tokens, qkv, choices),
     rotationWork(spec, tokens, choices),
   ];
   if (kept.length === 0) return works;
-  const postNorm = (stage: Stage): Work[] =>
-    spec.sandwich_norms ? normWork(stage, spec, goingOn, choices) : [];
   return [
     ...works,
     ...kept.map((r) => attentionWork(spec, r, window, choices)),
-    matrix("o_proj", goingOn, q, hidden, weight, choices, a),
-    ...postNorm("o_proj"),
-    ...normWork("norm", spec, goingOn, choices),
-    matrix("mlp", goingOn, hidden, 2 * inner, weight, choices, a),
-    ...gateWork(goingOn, inner, choices),
-    matrix("mlp", goingOn, inner, hidden, weight, choices, a),
-    ...postNorm("mlp"),
+    product(goingOn, o, choices),
+    ...postNorm(spec, goingOn, o, choices),
+    ...normBetween(spec, goingOn, o, gateUp, choices),
+    product(goingOn, gateUp, choices),
+    ...gateWork(goingOn, gateUp, choices),
+    product(goingOn, down, choices),
+    ...postNorm(spec, goingOn, down, choices),
   ];
 }
 
-/**
- * [tokens, numIn] times a matrix that is read once, whatever the number of tokens.
- *
- * *Bytes: of one element of the matrix and of what comes out.
- */
-function matrix(
-  stage: Stage,
+/** [tokens, numIn] times a matrix that is read once, whatever the number of tokens. */
+function product(
   tokens: number,
-  numIn: number,
-  numOut: number,
-  weightBytes: number,
+  { stage, numIn, numOut, weights, weightBytes, outBytes }: Matrix,
   choices: Choices,
-  outBytes: number,
 ): Work {
-  const weights = numIn * numOut;
-  const ends = tokens * (numIn * choices.activation_bytes + numOut * outBytes);
-  const isFew = tokens <= fewTokens(choices);
+  const isOurs = hasOwnKernel(tokens, weights, choices);
   return {
     stage,
     kind: "matrix",
     flops: 2 * tokens * weights,
-    bytes: weights * weightBytes + ends,
-    launches: Number(isFew),
-    calls: Number(!isFew),
+    bytes: weights * weightBytes + tokens * (numIn * choices.activation_bytes + numOut * outBytes),
+    launches: Number(isOurs),
+    calls: Number(!isOurs),
     weights,
-    padFlops: isFew ? 0 : 2 * weights,
+    padFlops: isOurs ? 0 : 2 * weights,
   };
 }
 
-/** Up to so many tokens a product has a kernel of ours that wastes no row. */
-function fewTokens(choices: Choices): number {
-  if (choices.gemv === "on") return FEW_TOKENS;
-  return choices.weight_bytes < choices.activation_bytes ? FEW_PACKED : 0;
+/** Whether a kernel of ours, which wastes no row, makes the product. */
+function hasOwnKernel(tokens: number, weights: number, choices: Choices): boolean {
+  if (choices.gemv === "on") return pays(tokens, weights);
+  return tokens <= FEW_PACKED && choices.weight_bytes < choices.activation_bytes;
+}
+
+/** Whether `gemv` is faster than a library, small steps included. */
+function pays(tokens: number, weights: number): boolean {
+  return tokens <= TOKENS_OF_ANY || (tokens <= FEW_TOKENS && weights <= FEW_WEIGHTS);
+}
+
+/** Whether `gemv` makes the product, and with it the small steps around. */
+function isGemv(tokens: number, { weights }: Matrix, choices: Choices): boolean {
+  return choices.gemv === "on" && pays(tokens, weights);
 }
 
 /** Work whose arithmetic is not worth counting. */
@@ -377,17 +418,48 @@ function moving(stage: Stage, kind: "reduction" | "elementwise", bytes: number, 
   return { stage, kind, flops: 0, bytes, launches, calls: 0, weights: 0, padFlops: 0 };
 }
 
-/** Whether the small steps around a product are done by the product's own kernel. */
-function insideGemv(tokens: number, choices: Choices): boolean {
-  return choices.gemv === "on" && choices.fused_kernels === "on" && tokens <= FEW_TOKENS;
+/** The branch that `before` made is added to the residual; `after` reads the norm of that. */
+function normBetween(
+  spec: ModelSpec,
+  tokens: number,
+  before: Matrix,
+  after: Matrix,
+  choices: Choices,
+): Work[] {
+  if (addsInside(spec, tokens, before, choices)) return openNorm(spec, tokens, after, choices);
+  return [normWork("norm", spec, tokens, choices, true)];
 }
 
-/** Add a branch to the residual, and the norm of that; five operations where not fused. */
-function normWork(stage: Stage, spec: ModelSpec, tokens: number, choices: Choices): Work[] {
-  if (insideGemv(tokens, choices)) return [];
-  const [residuals, launches] = choices.fused_kernels === "on" ? [2, 1] : [7, 5];
+/** The same before the head, where few tokens' norm is open whatever is still to be added. */
+function lastNorm(spec: ModelSpec, tokens: number, head: Matrix, choices: Choices): Work[] {
+  if (choices.gemv !== "on" || tokens > FEW_TOKENS) return [normWork("norm", spec, tokens, choices, true)];
+  const norm = openNorm(spec, tokens, head, choices);
+  if (addsInside(spec, tokens, layerMatrices(spec, choices).down, choices)) return norm;
+  const moved = tokens * spec.hidden_size * (3 * RESIDUAL + 2 * choices.activation_bytes);
+  return [moving(head.stage, "elementwise", moved, 2), ...norm];
+}
+
+/** Whether the product adds to the residual: not if a norm stands behind it. */
+function addsInside(spec: ModelSpec, tokens: number, by: Matrix, choices: Choices): boolean {
+  return isGemv(tokens, by, choices) && !spec.sandwich_norms;
+}
+
+/** A norm that is left to the product with `after`: inside, or before it and in its stage. */
+function openNorm(spec: ModelSpec, tokens: number, after: Matrix, choices: Choices): Work[] {
+  return isGemv(tokens, after, choices) ? [] : [normWork(after.stage, spec, tokens, choices, false)];
+}
+
+/** The norm behind a matrix, where the model has one. */
+function postNorm(spec: ModelSpec, tokens: number, before: Matrix, choices: Choices): Work[] {
+  return spec.sandwich_norms ? [normWork(before.stage, spec, tokens, choices, false)] : [];
+}
+
+/** A norm; `adds`: a branch is added to the residual first. Five operations where not fused. */
+function normWork(stage: Stage, spec: ModelSpec, tokens: number, choices: Choices, adds: boolean): Work {
+  const added = Number(adds);
+  const [residuals, launches] = choices.fused_kernels === "on" ? [2 * added, 1] : [6 + added, 5];
   const bytes = tokens * spec.hidden_size * (residuals * RESIDUAL + 2 * choices.activation_bytes);
-  return [moving(stage, "reduction", bytes, launches)];
+  return moving(stage, "reduction", bytes, launches);
 }
 
 /** Turn queries and keys, store keys and values; nine times through memory where not fused. */
@@ -401,11 +473,12 @@ function rotationWork(spec: ModelSpec, tokens: number, choices: Choices): Work {
   return moving("kv_write", "elementwise", ends + 7 * (q + kv) * a + norms, spec.qk_norm ? 22 : 16);
 }
 
-/** act(gate) · up: three elements in and out for each of the product's input. */
-function gateWork(tokens: number, inner: number, choices: Choices): Work[] {
-  if (insideGemv(tokens, choices)) return [];
+/** act(gate) · up: three elements in and out for each that it makes. */
+function gateWork(tokens: number, gateUp: Matrix, choices: Choices): Work[] {
+  if (isGemv(tokens, gateUp, choices)) return [];
   const [elements, launches] = choices.fused_kernels === "on" ? [3, 1] : [5, 2];
-  return [moving("mlp", "elementwise", elements * tokens * inner * choices.activation_bytes, launches)];
+  const moved = elements * tokens * (gateUp.numOut / 2) * choices.activation_bytes;
+  return [moving(gateUp.stage, "elementwise", moved, launches)];
 }
 
 /** Scores = q kᵀ and out = scores · v, with every position seen; tiles write only their output. */

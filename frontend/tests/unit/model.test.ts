@@ -9,6 +9,7 @@ import { describe, expect, test } from "vitest";
 import { type Answer, budgetsOf, crossing, grid, type Level, modelled } from "../../src/model/crossover";
 import { isPeakName, PEAKS, specHardware } from "../../src/model/peaks";
 import { effects, isOn, type Effect, without } from "../../src/model/switches";
+import type { Phase } from "../../src/data/runfile";
 import type { Bound, Cost, Hardware, ModelledStage } from "../../src/model/roofline";
 import { boundOf, budget, MODELLED, secondsOf, shareOf } from "../../src/model/roofline";
 import type { Choices, ModelSpec, Workload } from "../../src/model/work";
@@ -16,6 +17,7 @@ import {
   cut,
   DEFAULT_CHOICES,
   kvBytesPerToken,
+  loadOf,
   numTokens,
   positionsRead,
   positionsSeen,
@@ -135,6 +137,8 @@ describe("a switch", () => {
 });
 
 describe("counting", () => {
+  const llama = golden.budgets[0]!.given.spec;
+
   const seen = (at: number, window: number): number => Math.min(at + 1, window || at + 1);
 
   test("positions as one would by hand", () => {
@@ -160,9 +164,25 @@ describe("counting", () => {
     );
   });
 
+  test("which steps are replayed", () => {
+    const launchings = (
+      length: number,
+      changes: Partial<Choices> = {},
+      phase: Phase = "prefill",
+    ): string[] => {
+      const workload: Workload = { phase, length, batch: 1, prefix: 0 };
+      const { groups } = loadOf(llama, workload, { ...DEFAULT_CHOICES, ...changes }, "cuda");
+      return [...new Set(groups.map(({ launching }) => launching))];
+    };
+    expect([launchings(2048), launchings(2049)]).toEqual([["ready"], ["behind"]]);
+    expect(launchings(10_000)).toEqual(["behind", "ready"]); // 8192 and 1808 tokens
+    expect(launchings(2048, { graphs: "off" })).toEqual(["behind"]);
+    expect(launchings(100_000, {}, "decode")).toEqual(["ready"]);
+    expect(launchings(2049, { kv_cache: "off" }, "decode")).toEqual(["behind"]);
+  });
+
   test("the sizes of Llama-3.1-8B", () => {
-    const llama = golden.budgets.map(({ given }) => given.spec).find((spec) => spec.vocab_size === 128_256);
-    if (!llama) throw new Error("no vector is of Llama's shape");
+    expect(llama.vocab_size).toBe(128_256);
     expect(weightBytes(llama, DEFAULT_CHOICES)).toBe(2 * (6_979_321_856 + 128_256 * 4096));
     expect(kvBytesPerToken(llama, DEFAULT_CHOICES)).toBe(131_072);
   });

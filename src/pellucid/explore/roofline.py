@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pellucid.explore.work import Choices, Load, Work, Workload, load_of
+from pellucid.explore.work import Choices, Group, Load, Work, Workload, load_of
 from pellucid.model.spec import ModelSpec
 
 Bound = Literal["compute", "bandwidth", "launch", "host"]
@@ -143,8 +143,8 @@ def priced(load: Load, hardware: Hardware) -> Budget:
     """What `load` takes on a machine."""
     reached = rates_of(hardware)
     totals: dict[str, Cost] = dict.fromkeys(MODELLED, Cost())
-    for works, count in load.groups.items():
-        for work, seconds in zip(works, group_seconds(works, load, hardware, reached), strict=True):
+    for group, count in load.groups.items():
+        for work, seconds in zip(group.works, group_seconds(group, hardware, reached), strict=True):
             cost = cost_of(work, seconds, reached).times(count)
             totals[work.stage] = totals[work.stage].plus(cost)
     gap = host_gap(load, hardware, sum(cost.seconds for cost in totals.values()))
@@ -156,8 +156,8 @@ def stage_seconds(load: Load, hardware: Hardware) -> dict[str, float]:
     """The seconds of `priced` alone: a fit asks for them some thousand times."""
     reached = rates_of(hardware)
     totals = dict.fromkeys(MODELLED, 0.0)
-    for works, count in load.groups.items():
-        for work, seconds in zip(works, group_seconds(works, load, hardware, reached), strict=True):
+    for group, count in load.groups.items():
+        for work, seconds in zip(group.works, group_seconds(group, hardware, reached), strict=True):
             totals[work.stage] += count * seconds
     totals["host_gap"] = host_gap(load, hardware, sum(totals.values()))
     return totals
@@ -173,25 +173,24 @@ def host_gap(load: Load, hardware: Hardware, device_s: float) -> float:
 # Seconds
 
 
-def group_seconds(
-    works: Sequence[Work], load: Load, hardware: Hardware, reached: Mapping[str, Rates]
-) -> list[float]:
+def group_seconds(group: Group, hardware: Hardware, reached: Mapping[str, Rates]) -> list[float]:
     """What each of these kernels takes, one behind the other."""
+    works, launching = group
+    launch_s, library_s = hardware.launch_s, hardware.library_s
+    node_s = 0.0 if launching == "at once" else hardware.node_s
     device, host = [], []
     for work in works:
         weight = hardware.attention_launches if work.kind == "attention" else 1.0
-        roof = max(roof_seconds(work, reached))
-        if load.launching == "at once":
-            device.append(roof)
-        else:
-            device.append(roof + weight * (work.launches + work.calls) * hardware.node_s)
-        host.append(weight * work.launches * hardware.launch_s + work.calls * hardware.library_s)
-    match load.launching:
+        launches, calls = weight * work.launches, work.calls
+        device.append(max(roof_seconds(work, reached)) + (launches + calls) * node_s)
+        host.append(launches * launch_s + calls * library_s)
+    match launching:
         case "ready":
             return device
         case "at once":
             return list(map(operator.add, device, host))
-    return queued(device, host)
+        case "behind":
+            return queued(device, host)
 
 
 def queued(device_s: Sequence[float], host_s: Sequence[float]) -> list[float]:

@@ -21,13 +21,14 @@ token's keys and values are stored.
 Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work): what is
 around the layers, then one layer of each kind, in the order in which they run, with how many there
 are of it. The result is a `Load`. Of the machine it has to know one thing, CPU or GPU: that decides
-what `auto` means (`settled`).
+what `auto` means (`settled`) and how a step's kernels get onto it (`launching_of`).
 
 Counted: matrices at their stored size, once a step; keys and values once per row and key head (the
 heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of
 softmax, norms and rotation, which is small beside their traffic, and what caches spare or tiles
-read twice, which the efficiencies of a machine absorb. Formulas are closed and numbers plain, so
-that the page computes the same in another language (frontend/src/model).
+read twice, which the efficiencies of a machine absorb; and that the first layer's norm has nothing
+to add. Formulas are closed and numbers plain, so that the page computes the same in another
+language (frontend/src/model).
 
 Source: Pope et al. 2022, arXiv:2211.05102.
 """
@@ -49,9 +50,15 @@ Phase = Literal["decode", "prefill"]
 RESIDUAL = 4
 """Bytes of an element of the residual stream and of the logits: float32."""
 FEW_TOKENS = 8
-"""Up to so many tokens `gemv` takes norms and activation into the matrix products."""
+"""Up to so many tokens `gemv` makes the product with a matrix …"""
+FEW_WEIGHTS = 2**24
+"""… of no more elements than these, …"""
+TOKENS_OF_ANY = 2
+"""… and up to so many with any."""
 FEW_PACKED = 16
 """Up to so many tokens packed weights are expanded in registers, on a CPU."""
+GRAPHED_TOKENS = 2048
+"""Up to so many tokens a step is replayed as a graph, with `graphs` on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +102,7 @@ class Choices:
     )
     fused_kernels: str = option("on", "the small steps in one launch each", ("on", "off"))
     gemv: str = option("auto", "norms inside the products of few rows", ("auto", "on", "off"))
-    graphs: str = option("auto", "replay decode steps as one graph", ("auto", "on", "off"))
+    graphs: str = option("auto", "replay steps of few tokens as one graph", ("auto", "on", "off"))
     overlap: str = option("auto", "the host's work behind the device's", ("auto", "on", "off"))
     weight_bytes: float = option(2.0, "bytes per element of the layers' matrices", minimum=0.0)
     head_bytes: float = option(0.0, "the same of the LM head; 0: as the layers'", minimum=0.0)
@@ -147,20 +154,26 @@ place); or are started when the one before has ended (CPU); or are queued ahead 
 then waits only where the host is the slower one (GPU)."""
 
 
+class Group(NamedTuple):
+    """Kernels that run one behind the other."""
+
+    works: tuple[Work, ...]
+    launching: Launching
+    """As all of their step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """All that a workload makes a machine do."""
 
-    groups: Mapping[tuple[Work, ...], int]
-    """Kernels that run one behind the other, and how often that comes: layers and chunks are mostly
-    alike."""
+    groups: Mapping[Group, int]
+    """What runs, and how often that comes: layers and chunks are mostly alike."""
     num_plans: int
     """Steps that the device waits for the host to plan, if the host is not hidden altogether."""
     num_rows: int
     """Rows of all steps."""
     num_tokens: int
     """New tokens of all steps."""
-    launching: Launching
     hides_host: bool
     """Whether steps follow each other, and the host works while the device does."""
     tokens_per_row: float
@@ -169,29 +182,28 @@ class Load:
 def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) -> Load:
     """What `workload` comes to on such a device."""
     choices = settled(choices, device)
-    steps = steps_of(workload, choices)
-    groups: Counter[tuple[Work, ...]] = Counter()
+    steps, decodes = steps_of(workload, choices), workload.phase == "decode"
+    groups: Counter[Group] = Counter()
     for rows in steps:
+        launching = launching_of(num_tokens(rows), choices, device, decodes)
         for count, works in step_work(spec, rows, choices):
-            groups[tuple(works)] += count
-    decodes = workload.phase == "decode"
+            groups[Group(tuple(works), launching)] += count
     overlaps = choices.overlap == "on"
     return Load(
         groups=groups,
         num_plans=1 if overlaps else len(steps),
         num_rows=sum(map(num_rows, steps)),
         num_tokens=sum(map(num_tokens, steps)),
-        launching=launching(choices, device, decodes),
         hides_host=overlaps and decodes,
         tokens_per_row=expected_tokens(choices) if decodes else 1.0,
     )
 
 
-def launching(choices: Choices, device: str, decodes: bool) -> Launching:
-    """How the kernels of a step get onto the device. choices: settled."""
-    if decodes and choices.kv_cache == "on" and (device == "cpu" or choices.graphs == "on"):
-        return "ready"
-    return "at once" if device == "cpu" else "behind"
+def launching_of(tokens: int, choices: Choices, device: str, decodes: bool) -> Launching:
+    """How the kernels of a step of so many tokens get onto the device. choices: settled."""
+    if device == "cuda":
+        return "ready" if choices.graphs == "on" and tokens <= GRAPHED_TOKENS else "behind"
+    return "ready" if decodes and choices.kv_cache == "on" else "at once"
 
 
 def settled(choices: Choices, device: str) -> Choices:
@@ -295,6 +307,35 @@ def step_work(spec: ModelSpec, rows: list[Rows], choices: Choices) -> list[tuple
     ]
 
 
+class Matrix(NamedTuple):
+    """A matrix, and the stage of the product with it."""
+
+    stage: str
+    num_in: int
+    num_out: int
+    weight_bytes: float
+    """Of one element …"""
+    out_bytes: float
+    """… and of one of what comes out."""
+
+    @property
+    def weights(self) -> int:
+        return self.num_in * self.num_out
+
+
+def layer_matrices(spec: ModelSpec, choices: Choices) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Those of a layer, in the order in which they are read: qkv, o, gate and up, down."""
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+    sizes = choices.weight_bytes, choices.activation_bytes
+    return (
+        Matrix("qkv", hidden, q + 2 * kv, *sizes),
+        Matrix("o_proj", q, hidden, *sizes),
+        Matrix("mlp", hidden, 2 * inner, *sizes),
+        Matrix("mlp", inner, hidden, *sizes),
+    )
+
+
 def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> list[Work]:
     """What stands before and behind the layers."""
     hidden, vocab = spec.hidden_size, spec.vocab_size
@@ -302,11 +343,12 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
     embed = Work("embed", "elementwise", bytes=tokens * hidden * (stored + RESIDUAL), launches=2)
     if not sampled:
         return [embed]
+    head = Matrix("lm_head", hidden, vocab, stored, RESIDUAL)
     passes = 1 if choices.fused_kernels == "on" else 2
     return [
         embed,
-        *norm_work("norm", spec, sampled, choices),
-        matrix("lm_head", sampled, hidden, vocab, stored, choices, RESIDUAL),
+        *last_norm(spec, sampled, head, choices),
+        product(sampled, head, choices),
         Work("sample", "reduction", bytes=passes * sampled * vocab * RESIDUAL, launches=4),
     ]
 
@@ -316,78 +358,112 @@ def layer_work(
 ) -> list[Work]:
     """One layer that makes keys and values of all rows and goes on with those kept."""
     tokens, going_on = num_tokens(rows), num_tokens(kept)
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
-    weight, a = choices.weight_bytes, choices.activation_bytes
+    qkv, o, gate_up, down = layer_matrices(spec, choices)
     works = [
-        *norm_work("norm", spec, tokens, choices),
-        matrix("qkv", tokens, hidden, q + 2 * kv, weight, choices, a),
+        *norm_between(spec, tokens, down, qkv, choices),
+        product(tokens, qkv, choices),
         rotation_work(spec, tokens, choices),
     ]
     if not kept:
         return works
-    posts = spec.sandwich_norms
     return [
         *works,
         *(attention_work(spec, r, window, choices) for r in kept),
-        matrix("o_proj", going_on, q, hidden, weight, choices, a),
-        *(norm_work("o_proj", spec, going_on, choices) if posts else []),
-        *norm_work("norm", spec, going_on, choices),
-        matrix("mlp", going_on, hidden, 2 * inner, weight, choices, a),
-        *gate_work(going_on, inner, choices),
-        matrix("mlp", going_on, inner, hidden, weight, choices, a),
-        *(norm_work("mlp", spec, going_on, choices) if posts else []),
+        product(going_on, o, choices),
+        *post_norm(spec, going_on, o, choices),
+        *norm_between(spec, going_on, o, gate_up, choices),
+        product(going_on, gate_up, choices),
+        *gate_work(going_on, gate_up, choices),
+        product(going_on, down, choices),
+        *post_norm(spec, going_on, down, choices),
     ]
 
 
-def matrix(
-    stage: str,
-    tokens: int,
-    num_in: int,
-    num_out: int,
-    weight_bytes: float,
-    choices: Choices,
-    out_bytes: float,
-) -> Work:
-    """[tokens, num_in] times a matrix that is read once, whatever the number of tokens.
-
-    weight_bytes, out_bytes: of one element of the matrix and of what comes out.
-    """
-    weights = num_in * num_out
-    ends = tokens * (num_in * choices.activation_bytes + num_out * out_bytes)
-    is_few = tokens <= few_tokens(choices)
+def product(tokens: int, matrix: Matrix, choices: Choices) -> Work:
+    """[tokens, num_in] times a matrix that is read once, whatever the number of tokens."""
+    taken, made = matrix.num_in * choices.activation_bytes, matrix.num_out * matrix.out_bytes
+    is_ours = has_own_kernel(tokens, matrix, choices)
     return Work(
-        stage,
+        matrix.stage,
         "matrix",
-        flops=2 * tokens * weights,
-        bytes=weights * weight_bytes + ends,
-        launches=int(is_few),
-        calls=int(not is_few),
-        pad_flops=0.0 if is_few else 2 * weights,
+        flops=2 * tokens * matrix.weights,
+        bytes=matrix.weights * matrix.weight_bytes + tokens * (taken + made),
+        launches=int(is_ours),
+        calls=int(not is_ours),
+        pad_flops=0.0 if is_ours else 2 * matrix.weights,
     )
 
 
-def few_tokens(choices: Choices) -> int:
-    """Up to so many tokens a product has a kernel of ours that wastes no row: `gemv` on a GPU, that
-    of packed weights on a CPU."""
+def has_own_kernel(tokens: int, matrix: Matrix, choices: Choices) -> bool:
+    """Whether a kernel of ours, which wastes no row, makes the product: `gemv` on a GPU, that of
+    packed weights on a CPU."""
     if choices.gemv == "on":
-        return FEW_TOKENS
-    return FEW_PACKED if choices.weight_bytes < choices.activation_bytes else 0
+        return pays(tokens, matrix.weights)
+    return tokens <= FEW_PACKED and choices.weight_bytes < choices.activation_bytes
 
 
-def inside_gemv(tokens: int, choices: Choices) -> bool:
-    """Whether the small steps around a product are done by the product's own kernel."""
-    return choices.gemv == "on" and choices.fused_kernels == "on" and tokens <= FEW_TOKENS
+def pays(tokens: int, weights: int) -> bool:
+    """Whether `gemv` is faster than a library, small steps included."""
+    return tokens <= TOKENS_OF_ANY or (tokens <= FEW_TOKENS and weights <= FEW_WEIGHTS)
 
 
-def norm_work(stage: str, spec: ModelSpec, tokens: int, choices: Choices) -> list[Work]:
-    """Add a branch to the residual, and the norm of that; five operations where not fused."""
-    if inside_gemv(tokens, choices):
+def is_gemv(tokens: int, matrix: Matrix, choices: Choices) -> bool:
+    """Whether `gemv` makes the product, and with it the small steps around."""
+    return choices.gemv == "on" and pays(tokens, matrix.weights)
+
+
+def norm_between(
+    spec: ModelSpec, tokens: int, before: Matrix, after: Matrix, choices: Choices
+) -> list[Work]:
+    """The branch that `before` made is added to the residual; `after` reads the norm of that.
+
+    Where `before` adds its branch itself, the norm is left open for `after`.
+    """
+    if adds_inside(spec, tokens, before, choices):
+        return open_norm(spec, tokens, after, choices)
+    return [norm_work("norm", spec, tokens, choices)]
+
+
+def last_norm(spec: ModelSpec, tokens: int, head: Matrix, choices: Choices) -> list[Work]:
+    """The same before the head. Whatever is pending has been added by then, by operations that
+    count as the head's, as does rounding the sum; so `gemv` leaves every norm of few tokens open.
+    """
+    if choices.gemv != "on" or tokens > FEW_TOKENS:
+        return [norm_work("norm", spec, tokens, choices)]
+    *_, down = layer_matrices(spec, choices)
+    norm = open_norm(spec, tokens, head, choices)
+    if adds_inside(spec, tokens, down, choices):
+        return norm
+    moved = tokens * spec.hidden_size * (3 * RESIDUAL + 2 * choices.activation_bytes)
+    return [Work(head.stage, "elementwise", bytes=moved, launches=2), *norm]
+
+
+def adds_inside(spec: ModelSpec, tokens: int, matrix: Matrix, choices: Choices) -> bool:
+    """Whether the product adds to the residual: not if a norm stands behind it."""
+    return is_gemv(tokens, matrix, choices) and not spec.sandwich_norms
+
+
+def open_norm(spec: ModelSpec, tokens: int, after: Matrix, choices: Choices) -> list[Work]:
+    """A norm that is left to the product with `after`: inside, or before it and in its stage."""
+    if is_gemv(tokens, after, choices):
         return []
-    a, size = choices.activation_bytes, tokens * spec.hidden_size
-    if choices.fused_kernels == "on":
-        return [Work(stage, "reduction", bytes=size * (2 * RESIDUAL + 2 * a), launches=1)]
-    return [Work(stage, "reduction", bytes=size * (7 * RESIDUAL + 2 * a), launches=5)]
+    return [norm_work(after.stage, spec, tokens, choices, adds=False)]
+
+
+def post_norm(spec: ModelSpec, tokens: int, before: Matrix, choices: Choices) -> list[Work]:
+    """The norm behind a matrix, where the model has one."""
+    if not spec.sandwich_norms:
+        return []
+    return [norm_work(before.stage, spec, tokens, choices, adds=False)]
+
+
+def norm_work(
+    stage: str, spec: ModelSpec, tokens: int, choices: Choices, adds: bool = True
+) -> Work:
+    """A norm; `adds`: a branch is added to the residual first. Five operations where not fused."""
+    residuals, launches = (2 * adds, 1) if choices.fused_kernels == "on" else (6 + adds, 5)
+    element = residuals * RESIDUAL + 2 * choices.activation_bytes
+    return Work(stage, "reduction", bytes=tokens * spec.hidden_size * element, launches=launches)
 
 
 def rotation_work(spec: ModelSpec, tokens: int, choices: Choices) -> Work:
@@ -406,13 +482,13 @@ def rotation_work(spec: ModelSpec, tokens: int, choices: Choices) -> Work:
     return Work("kv_write", "elementwise", bytes=moved, launches=16 + 6 * spec.qk_norm)
 
 
-def gate_work(tokens: int, inner: int, choices: Choices) -> list[Work]:
-    """act(gate) · up: three elements in and out for each of the product's input."""
-    if inside_gemv(tokens, choices):
+def gate_work(tokens: int, gate_up: Matrix, choices: Choices) -> list[Work]:
+    """act(gate) · up: three elements in and out for each that it makes."""
+    if is_gemv(tokens, gate_up, choices):
         return []
     elements, launches = (3, 1) if choices.fused_kernels == "on" else (5, 2)
-    moved = elements * tokens * inner * choices.activation_bytes
-    return [Work("mlp", "elementwise", bytes=moved, launches=launches)]
+    moved = elements * tokens * gate_up.num_out // 2 * choices.activation_bytes
+    return [Work(gate_up.stage, "elementwise", bytes=moved, launches=launches)]
 
 
 def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices) -> Work:
