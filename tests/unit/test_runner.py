@@ -213,7 +213,7 @@ def test_ragged_inputs_say_what_the_batch_would(
 
 
 def test_the_model_knows_which_steps_are_replayed() -> None:
-    assert GRAPHED_TOKENS == RAGGED_TOKENS[-1]
+    assert RAGGED_TOKENS[-1] == GRAPHED_TOKENS
 
 
 def test_steps_that_are_not_padded() -> None:
