@@ -11,8 +11,9 @@ all that the host sends; the rest follows on the device. In a *ragged* step rows
     rows     │ 0, 1, 2, places that the step does not need │ padding   │
 
 Padding is a sequence like any other, so that nothing has to be told apart: it lives in a spare
-block which no sequence ever gets. A padding row of a decode step is such a sequence of one token;
-the padding tokens of a ragged step are one such row, behind all others. Its places for rows that
+block which no sequence ever gets, and what it computes is nobody's. A padding row of a decode step
+is such a sequence of one token; the padding tokens of a ragged step are one such row, behind all
+others. Its places for rows that
 the step does not need do cost something, the LM head above all, and so do its padding tokens:
 shapes are as close as the work that they waste is cheap.
 """

@@ -52,11 +52,11 @@ class PaddedSteps:
         self._executor.use(clock)
 
     def run(self, rows: Sequence[Row], places: Places, shape: Shape) -> torch.Tensor:
-        """Logits [places, vocab] of the rows' last tokens; where kernels sample, tokens are in
+        """Logits [rows, vocab] of the rows' last tokens; where kernels sample, tokens are in
         `sampled`. Rows that sample come first."""
         self.inputs.fill(rows, places, shape)
         self._clock.lap("prepare")
-        return self._executor.run(shape, lambda: self.step(shape))
+        return self._executor.run(shape, lambda: self.step(shape))[: len(rows)]
 
     def is_recorded(self, num_rows: int) -> bool:
         """Whether a decode step of so many rows can be launched at once."""
