@@ -84,7 +84,7 @@ class EngineConfig:
     )
     graphs: str = option(
         "auto",
-        "replay steps of up to 2,048 tokens as CUDA graphs; auto on a GPU with attention flash",
+        "replay steps of up to 4,096 tokens as CUDA graphs; auto on a GPU with attention flash",
         ("auto", "on", "off"),
     )
     capture: str = option(

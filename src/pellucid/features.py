@@ -163,7 +163,7 @@ FEATURES: tuple[Feature, ...] = (
         conflicts=("attention=naive", "attention=sdpa"),
         home="runner/executors.py",
         about=(
-            "On a GPU, record a step of up to 2,048 tokens once for each shape that it is padded "
+            "On a GPU, record a step of up to 4,096 tokens once for each shape that it is padded "
             "to, and replay it in one call, instead of launching some two hundred kernels from "
             "Python."
         ),

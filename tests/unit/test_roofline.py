@@ -169,7 +169,7 @@ def launched(work: Workload, device: str = "cuda", **choices: Any) -> dict[str, 
     return {way: count for way, count in ways.items() if count}
 
 
-def test_steps_of_up_to_2048_tokens_are_replayed() -> None:
+def test_steps_of_up_to_4096_tokens_are_replayed() -> None:
     """32 layers; a step is replayed or not, whatever the others of the same prompts are."""
 
     def prompts(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
@@ -178,20 +178,20 @@ def test_steps_of_up_to_2048_tokens_are_replayed() -> None:
     def tokens(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
         return launched(Workload(phase="decode", length=length, batch=batch), **choices)
 
-    assert prompts(2048) == {"ready": 32}
-    assert prompts(2049) == {"behind": 32}
-    assert prompts(2048, graphs="off") == {"behind": 32}
-    assert prompts(2048, attention="sdpa") == {"behind": 32}
-    # 10,000 = 8192 + 1808, and 3 · 1024 = 2048 + 1024
+    assert prompts(4096) == {"ready": 32}
+    assert prompts(4097) == {"behind": 32}
+    assert prompts(4096, graphs="off") == {"behind": 32}
+    assert prompts(4096, attention="sdpa") == {"behind": 32}
+    # 10,000 = 8192 + 1808, and 3 · 2048 = 4096 + 2048
     assert prompts(10_000, chunked_prefill=8192) == {"behind": 32, "ready": 32}
-    assert prompts(1024, batch=3, chunked_prefill=2048) == {"ready": 2 * 32}
-    assert prompts(1024, batch=3) == {"behind": 32}
-    # Stored tokens do not count; those computed again do, and drafts: 256 · (1 + 7) = 2048.
+    assert prompts(2048, batch=3, chunked_prefill=4096) == {"ready": 2 * 32}
+    assert prompts(2048, batch=3) == {"behind": 32}
+    # Stored tokens do not count; those computed again do, and drafts: 512 · (1 + 7) = 4096.
     assert tokens(100_000, batch=256) == {"ready": 32}
-    assert tokens(9, batch=256, drafts=7) == {"ready": 32}
-    assert tokens(9, batch=257, drafts=7) == {"behind": 32}
-    assert tokens(2048, kv_cache="off") == {"ready": 32}
-    assert tokens(2049, kv_cache="off") == {"behind": 32}
+    assert tokens(9, batch=512, drafts=7) == {"ready": 32}
+    assert tokens(9, batch=513, drafts=7) == {"behind": 32}
+    assert tokens(4096, kv_cache="off") == {"ready": 32}
+    assert tokens(4097, kv_cache="off") == {"behind": 32}
     assert tokens(64, graphs="off") == {"behind": 32}
 
 

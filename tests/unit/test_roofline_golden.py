@@ -67,9 +67,9 @@ def test_replaying_is_seen_where_steps_have_few_tokens() -> None:
             asked = given["spec"]["hidden_size"], given["choices"]["graphs"]
             lengths = work["length"], work["batch"]
             seconds.setdefault(lengths, {})[asked] = vector["found"]["seconds"]
-    assert {(2048, 1), (2049, 1), (512, 4), (512, 5), (10_000, 1)} == seconds.keys()
+    assert {(4096, 1), (4097, 1), (1024, 4), (1024, 5), (10_000, 1)} == seconds.keys()
     for (length, batch), found in seconds.items():
-        is_replayed = length * batch <= 2048 or length == 10_000
+        is_replayed = length * batch <= 4096 or length == 10_000
         for shape in maker.SHAPES.values():
             on, off = (found[shape["hidden_size"], graphs] for graphs in ("on", "off"))
             assert on < off if is_replayed else on == off

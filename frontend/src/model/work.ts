@@ -91,7 +91,7 @@ const TOKENS_OF_ANY = 2;
 /** Up to so many tokens packed weights are expanded in registers, on a CPU. */
 const FEW_PACKED = 16;
 /** Up to so many tokens a step is replayed as a graph, with `graphs` on. */
-const GRAPHED_TOKENS = 2048;
+const GRAPHED_TOKENS = 4096;
 
 /** Rows of one step that are alike. */
 export interface Rows {

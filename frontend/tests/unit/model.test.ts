@@ -174,11 +174,11 @@ describe("counting", () => {
       const { groups } = loadOf(llama, workload, { ...DEFAULT_CHOICES, ...changes }, "cuda");
       return [...new Set(groups.map(({ launching }) => launching))];
     };
-    expect([launchings(2048), launchings(2049)]).toEqual([["ready"], ["behind"]]);
+    expect([launchings(4096), launchings(4097)]).toEqual([["ready"], ["behind"]]);
     expect(launchings(10_000)).toEqual(["behind", "ready"]); // 8192 and 1808 tokens
-    expect(launchings(2048, { graphs: "off" })).toEqual(["behind"]);
+    expect(launchings(4096, { graphs: "off" })).toEqual(["behind"]);
     expect(launchings(100_000, {}, "decode")).toEqual(["ready"]);
-    expect(launchings(2049, { kv_cache: "off" }, "decode")).toEqual(["behind"]);
+    expect(launchings(4097, { kv_cache: "off" }, "decode")).toEqual(["behind"]);
   });
 
   test("the sizes of Llama-3.1-8B", () => {

@@ -57,7 +57,7 @@ TOKENS_OF_ANY = 2
 """… and up to so many with any."""
 FEW_PACKED = 16
 """Up to so many tokens packed weights are expanded in registers, on a CPU."""
-GRAPHED_TOKENS = 2048
+GRAPHED_TOKENS = 4096
 """Up to so many tokens a step is replayed as a graph, with `graphs` on."""
 
 

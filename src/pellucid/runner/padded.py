@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,7 +47,7 @@ DECODE_ROWS = (1, 2, 4, 8, 12, *range(16, 64, 8), *range(64, 128, 16), *range(12
 RAGGED_ROWS = (1, 4, 16, 64, 256, 1024, 4096)
 """A wasted place costs its logits; the rest of the step has nothing to do with it."""
 
-RAGGED_TOKENS = (16, 32, *range(64, 1024, 64), *range(1024, 2049, 128))
+RAGGED_TOKENS = (16, 32, *range(64, 1024, 64), *range(1024, 4097, 128))
 """A matrix product is cut into tiles of 64 or 128 rows: within one, more rows cost nothing. A step
 with more than the last of these keeps a GPU busy for longer than it takes to launch it."""
 
@@ -114,18 +114,17 @@ class PaddedInputs:
         gap = max(b - a for a, b in pairwise((0, *RAGGED_TOKENS)))
         columns = max(max_blocks, -(-gap // block_size))
         self.tables = torch.full((rows + 1, columns), spare_block, dtype=torch.int32, device=device)
-        """int32 [capacity + 1, blocks]; the last is that of padding tokens"""
+        """int32 [capacity + 1, blocks]; behind a ragged step's rows, that of its padding tokens"""
         self.temperatures = torch.zeros(rows, dtype=torch.float32, device=device)
         self.seeds = torch.zeros(rows, dtype=torch.int64, device=device)
-        longs, ints = self._sizes(Shape(rows, most))
-        self._longs = torch.zeros(longs, dtype=torch.int64, device=device)
-        self._ints = torch.zeros(ints, dtype=torch.int32, device=device)
+        size = max(2 * rows, sum(self._sizes(Shape(rows, most))))
+        self._numbers = torch.zeros(size, dtype=torch.int64, device=device)
         pinned = device.type == "cuda"
-        self._stages = [_Stage(rows, columns, longs, ints, pinned) for _ in range(2)]
-        self._mirror = np.full((rows, columns), spare_block, dtype=np.int32)
+        self._stages = [_Stage(size, rows, columns, pinned) for _ in range(2)]
+        self._mirror = np.full((rows + 1, columns), spare_block, dtype=np.int32)
         self._settings = np.zeros(rows, dtype=np.float32)
         self._row_seeds = np.zeros(rows, dtype=np.int64)
-        self._held: list[tuple[int, int]] = [(-1, 0)] * rows
+        self._held = [_NOBODY] * (rows + 1)
 
     def shape_of(self, rows: Sequence[Row]) -> Shape | None:
         """What a step of these rows is padded to; None if it is not: too many tokens, or prompts
@@ -157,97 +156,103 @@ class PaddedInputs:
         """Bring the rows over, those that sample first. No rows: all of it is padding."""
         stage = self._stages[0]
         self._stages.reverse()
-        size = shape.rows
-        changed = self._note(rows, size)
+        size, numbers = shape.rows, stage.numbers_view
+        # Behind the rows of a ragged step stands the table of its padding.
+        num_tables = size + 1 if shape.tokens else size
+        changed = self._note(rows, num_tables)
         if shape.tokens:
-            self._fill_ragged(stage, rows, places, shape)
+            used = sum(self._sizes(shape))
+            numbers[:used] = 0
+            self._fill_ragged(self._cut(numbers, shape), rows, places)
         else:
-            numbers = stage.longs_view
-            numbers[: 2 * size] = 0
+            used = 2 * size
+            numbers[:used] = 0
             numbers[: len(rows)] = [entry(row, places) for row in rows]
             numbers[size : size + len(rows)] = [row.start for row in rows]
-            self._longs[: 2 * size].copy_(stage.longs[: 2 * size], non_blocking=True)
+        self._numbers[:used].copy_(stage.numbers[:used], non_blocking=True)
         if changed:
-            stage.tables_view[:size] = self._mirror[:size]
+            stage.tables_view[:num_tables] = self._mirror[:num_tables]
             stage.temperatures_view[:size] = self._settings[:size]
             stage.seeds_view[:size] = self._row_seeds[:size]
-            self.tables[:size].copy_(stage.tables[:size], non_blocking=True)
+            self.tables[:num_tables].copy_(stage.tables[:num_tables], non_blocking=True)
             self.temperatures[:size].copy_(stage.temperatures[:size], non_blocking=True)
             self.seeds[:size].copy_(stage.seeds[:size], non_blocking=True)
 
     def tokens(self, shape: Shape) -> torch.Tensor:
         """int64 [rows] of a decode step: token ids, or -1 - i for a token of the step before."""
-        return self._longs[: shape.rows]
+        return self._numbers[: shape.rows]
 
     def positions(self, shape: Shape) -> torch.Tensor:
         """int64 [rows] of a decode step"""
-        return self._longs[shape.rows : 2 * shape.rows]
+        return self._numbers[shape.rows : 2 * shape.rows]
 
     def ragged(self, shape: Shape) -> Ragged:
         """The inputs of a ragged step."""
-        return self._cut(self._longs, self._ints, shape)
+        return self._cut(self._numbers, shape)
 
-    def _sizes(self, shape: Shape) -> tuple[int, int]:
-        """How many int64 and int32 a ragged step takes."""
+    def _sizes(self, shape: Shape) -> list[int]:
+        """How many int64 each input of a ragged step takes, in whole 16 bytes: for addresses that
+        are no multiples of those, Triton would compile its kernels once more."""
         num_rows, num_tokens = shape
-        tiles = self._attention.most_tiles(num_tokens, num_rows + 1)
-        return 3 * num_tokens + 2 * num_rows, 2 * tiles + 3 * (self.capacity + 1) + 2 * num_rows
+        triples, ints = 3 * (num_rows + 1), num_rows
+        sizes = (
+            *(num_tokens, num_tokens, num_tokens, num_rows, num_rows),
+            *(self._most_tiles(shape), -(-triples // 2), -(-ints // 2), -(-ints // 2)),
+        )
+        return [size + size % 2 for size in sizes]
 
-    def _cut(self, longs: Any, ints: Any, shape: Shape) -> Ragged:
-        """The two buffers, as the parts that they have in a step of this shape."""
-        num_rows, num_tokens = shape
-        triples = 3 * (self.capacity + 1)
-        tokens, positions, slots = longs[: 3 * num_tokens].reshape(3, -1)
-        lasts, ends = longs[3 * num_tokens : 3 * num_tokens + 2 * num_rows].reshape(2, -1)
-        tiles = 2 * self._attention.most_tiles(num_tokens, num_rows + 1)
-        firsts, contexts = ints[tiles + triples : tiles + triples + 2 * num_rows].reshape(2, -1)
-        rows = PaddedRows(
-            tiles=ints[:tiles].reshape(-1, 2),
-            rows=ints[tiles : tiles + triples].reshape(-1, 3),
-            firsts=firsts,
-            contexts=contexts,
+    def _most_tiles(self, shape: Shape) -> int:
+        return self._attention.most_tiles(shape.tokens, shape.rows + 1)
+
+    def _cut(self, numbers: Any, shape: Shape) -> Ragged:
+        """The buffer, numpy's or torch's, as the inputs that it holds in a step of this shape."""
+        ends_at = (0, *accumulate(self._sizes(shape)))
+        tokens, positions, slots, lasts, ends, *others = (
+            numbers[begin:end] for begin, end in pairwise(ends_at)
+        )
+        int32 = np.int32 if isinstance(numbers, np.ndarray) else torch.int32
+        tiles, rows, firsts, contexts = (part.view(int32) for part in others)
+        num_rows, num_tiles = shape.rows, self._most_tiles(shape)
+        padded = PaddedRows(
+            tiles=tiles[: 2 * num_tiles].reshape(-1, 2),
+            rows=rows[: 3 * (num_rows + 1)].reshape(-1, 3),
+            firsts=firsts[:num_rows],
+            contexts=contexts[:num_rows],
             tables=self.tables,
         )
-        return Ragged(tokens, positions, slots, lasts, ends, rows)
+        return Ragged(tokens, positions, slots, lasts[:num_rows], ends[:num_rows], padded)
 
-    def _fill_ragged(
-        self, stage: _Stage, rows: Sequence[Row], places: Places, shape: Shape
-    ) -> None:
-        longs, ints = self._sizes(shape)
-        stage.longs_view[:longs] = 0
-        stage.ints_view[:ints] = 0
-        to = self._cut(stage.longs_view, stage.ints_view, shape)
+    def _fill_ragged(self, to: Ragged, rows: Sequence[Row], places: Places) -> None:
+        """Write what is not 0."""
         ids: list[int] = []
         for row in rows:
             ids += row.tokens
             ids[-1] = entry(row, places)
+        used, count = len(ids), len(rows)
         lengths = np.array([len(row.tokens) for row in rows], dtype=np.int64)
         starts = np.array([row.start for row in rows], dtype=np.int64)
         stops = lengths.cumsum()
         firsts, contexts = stops - lengths, starts + lengths
-        used, count = len(ids), len(rows)
         to.tokens[:used] = ids
         to.positions[:used] = np.arange(used) + (starts - firsts).repeat(lengths)
         block, within = np.divmod(to.positions[:used], self._block_size)
         blocks = self._mirror[np.arange(count).repeat(lengths), block].astype(np.int64)
-        to.slots[:] = self._spare * self._block_size
         to.slots[:used] = blocks * self._block_size + within
+        to.slots[used:] = self._spare * self._block_size
         to.lasts[:count] = stops - 1
         to.ends[:count] = contexts - 1
+        single = (lengths == 1) & (len(to.lasts) > 1)
         to.rows.firsts[:count] = firsts
-        single = (lengths == 1) & (shape.rows > 1)
         to.rows.contexts[:count] = np.where(single, contexts, 0)
         triples = np.stack((firsts, lengths, contexts), axis=1)
         to.rows.rows[:count] = np.where(single[:, None], 0, triples)
-        gap = shape.tokens - used
-        to.rows.rows[self.capacity] = used, gap, gap
-        tiles = self._attention.tiles_of(to.rows.rows.tolist())
+        gap = len(to.tokens) - used
+        to.rows.rows[count] = used, gap, gap
+        tiles = self._attention.tiles_of(to.rows.rows[: count + 1].tolist())
         to.rows.tiles[: len(tiles)] = tiles
-        self._longs[:longs].copy_(stage.longs[:longs], non_blocking=True)
-        self._ints[:ints].copy_(stage.ints[:ints], non_blocking=True)
 
     def _note(self, rows: Sequence[Row], size: int) -> bool:
-        """Bring the host's copy up to date; whether anything in it changed."""
+        """Bring the host's copy up to date in its first `size` places; whether it changed."""
         changed = False
         for index, row in enumerate(rows):
             now = (row.seq_id, len(row.blocks))
@@ -261,25 +266,27 @@ class PaddedInputs:
                 self._settings[index] = row.params.temperature
                 self._row_seeds[index] = _signed(row.seed)
         for index in range(len(rows), size):
-            if self._held[index][0] != -1:
+            if self._held[index] != _NOBODY:
                 changed = True
-                self._held[index] = (-1, 0)
+                self._held[index] = _NOBODY
                 self._mirror[index] = self._spare
                 self._settings[index] = 0
         return changed
 
 
+_NOBODY = (-1, 0)
+"""Of a place whose table is that of the spare block: no sequence, no blocks of its own."""
+
+
 class _Stage:
     """Pinned memory of one turn, and numpy's view of it, which is quicker to write from Python."""
 
-    def __init__(self, rows: int, columns: int, longs: int, ints: int, pinned: bool) -> None:
-        self.longs = torch.zeros(longs, dtype=torch.int64, pin_memory=pinned)
-        self.ints = torch.zeros(ints, dtype=torch.int32, pin_memory=pinned)
-        self.tables = torch.zeros(rows, columns, dtype=torch.int32, pin_memory=pinned)
+    def __init__(self, size: int, rows: int, columns: int, pinned: bool) -> None:
+        self.numbers = torch.zeros(size, dtype=torch.int64, pin_memory=pinned)
+        self.tables = torch.zeros(rows + 1, columns, dtype=torch.int32, pin_memory=pinned)
         self.temperatures = torch.zeros(rows, dtype=torch.float32, pin_memory=pinned)
         self.seeds = torch.zeros(rows, dtype=torch.int64, pin_memory=pinned)
-        self.longs_view = self.longs.numpy()
-        self.ints_view = self.ints.numpy()
+        self.numbers_view = self.numbers.numpy()
         self.tables_view = self.tables.numpy()
         self.temperatures_view = self.temperatures.numpy()
         self.seeds_view = self.seeds.numpy()
