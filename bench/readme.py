@@ -80,7 +80,7 @@ measured again beside each of them, moved by
 {ablation["controls"]["single"]["drift"]:.0%} (one).
 
 {ablation_table(ablation)}
-{joining(ablation)}
+
 Milliseconds per token by stage, from an engine with borders between the stages; the last column is
 what the borders cost.
 
@@ -97,20 +97,6 @@ def ablation_table(ablation: dict[str, Any]) -> str:
             cells += [ablate_table.span(row[figure], digits), f"{time:.2f}×"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def joining(ablation: dict[str, Any]) -> str:
-    """Why letting prompts join at once can lose, where it did."""
-    rows = {row["name"]: row for row in ablation["rows"]}
-    if rows["batching"]["batch_time_vs_default"] >= 1:
-        return ""
-    step_ms = rows["graphs"]["single_ms_per_token"]["median"]
-    return f"""
-Without `batching` (static) it is faster here: a step with a prompt in it is launched kernel by
-kernel, which takes Python as long as a decode step without `graphs`, {step_ms:.0f} ms. Continuous
-batching has such a step for nearly every prompt that joins, and answers this short do not win it
-back.
-"""
 
 
 def stages_table(ablation: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ export const MODELLED_RUN: RunFile = {
 };
 
 export const CALIBRATION: Calibration = {
-  schema: 2,
+  schema: 3,
   run: MODELLED_RUN.id,
   model: "smollm2",
   hardware: {
@@ -44,6 +44,7 @@ export const CALIBRATION: Calibration = {
     launch_s: 4e-6,
     library_s: 4e-6,
     node_s: 4e-6,
+    library_node_s: 4e-6,
     attention_launches: 1,
     host_s: 1.4e-4,
     host_row_s: 1e-5,

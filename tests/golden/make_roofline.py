@@ -170,6 +170,7 @@ def draw_hardware(rng: random.Random, activation_bytes: float) -> Record:
         "launch_s": spread(rng, 1e-6, 2e-5),
         "library_s": spread(rng, 1e-6, 2e-5),
         "node_s": spread(rng, 3e-7, 2e-5),
+        "library_node_s": spread(rng, 3e-7, 2e-5),
         "attention_launches": rng.choice((1.0, spread(rng, 1, 5))),
         "host_s": spread(rng, 1e-5, 2e-3),
         "host_row_s": rng.choice((0.0, spread(rng, 1e-7, 1e-4))),

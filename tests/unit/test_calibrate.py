@@ -174,9 +174,9 @@ def test_cells_without_a_stage_to_fit_do_not_count() -> None:
 
 def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
-    path.write_text(json.dumps({**as_json(calibrated(), run_file()), "schema": 1}))
+    path.write_text(json.dumps({**as_json(calibrated(), run_file()), "schema": 2}))
     with pytest.raises(
-        InputError, match=r"schema 1 instead of 2.*make one with pellucid calibrate"
+        InputError, match=r"schema 2 instead of 3.*make one with pellucid calibrate"
     ):
         find_hardware(str(path))
 

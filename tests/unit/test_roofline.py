@@ -196,6 +196,46 @@ def test_steps_of_up_to_4096_tokens_are_replayed() -> None:
 
 
 @pytest.mark.parametrize(
+    ("work", "device", "changes", "chains"),
+    [
+        (Workload(phase="decode", length=255), "cuda", {}, 1),
+        (Workload(phase="decode", length=256), "cuda", {}, 2),
+        (Workload(phase="decode", length=256, batch=16), "cuda", {}, 2),  # 16 · 8 heads
+        (Workload(phase="decode", length=256, batch=17), "cuda", {}, 1),
+        (Workload(phase="decode", length=256), "cuda", {"attention": "sdpa"}, 1),
+        (Workload(phase="decode", length=256), "cpu", {}, 1),
+        (Workload(phase="prefill", length=2), "cuda", {}, 3),
+        (Workload(phase="prefill", length=2), "cpu", {}, 1),
+    ],
+)
+def test_attention_waits_for_chains_of_reads(
+    work: Workload, device: str, changes: dict[str, Any], chains: int
+) -> None:
+    """In a graph each takes as long as `attention_launches` kernels, beside its roof."""
+    load = load_of(LLAMA_8B, work, replace(PLAIN, **changes), device)
+    first_layer = next(g.works for g in load.groups if any(w.stage == "qkv" for w in g.works))
+    assert [w.chains for w in first_layer if w.stage == "attention"] == [chains]
+
+
+def test_a_chain_takes_so_many_launches() -> None:
+    """256 stored positions: two chains in each of 32 layers."""
+    machine = replace(IDEAL, node_s=1e-3, attention_launches=1.5)
+    work = Workload(phase="decode", length=256)
+    assert budget(LLAMA_8B, work, PLAIN, machine).stages["attention"].launch_s == pytest.approx(
+        32 * 2 * 1.5 * 1e-3
+    )
+
+
+def test_a_library_has_its_own_cost_of_a_kernel() -> None:
+    """Four products in each of 32 layers, and the head."""
+    work = Workload(phase="prefill", length=64)
+    stages = budget(LLAMA_8B, work, PLAIN, replace(IDEAL, library_node_s=1e-3)).stages
+    assert {s: round(1e3 * c.launch_s) for s, c in stages.items() if c.launch_s} == {
+        "qkv": 32, "o_proj": 32, "mlp": 64, "lm_head": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
     ("phase", "kv_cache", "way"),
     [("decode", "on", "ready"), ("decode", "off", "at once"), ("prefill", "on", "at once")],
 )

@@ -8,7 +8,7 @@ import { BadFile, count, list, number, oneOf, parse, positive, record, show, tex
 import { KINDS } from "./provenance";
 import { PHASES, type Phase } from "./runfile";
 
-export const CALIBRATION_SCHEMA = 2;
+export const CALIBRATION_SCHEMA = 3;
 
 export interface Calibration {
   readonly schema: number;
@@ -50,7 +50,8 @@ const RATES = [
   ...["eta_reduction", "eta_elementwise", "fastest", "slowest"],
 ];
 const COSTS = [
-  ...["launch_s", "library_s", "node_s", "attention_launches", "host_s", "host_row_s", "host_token_s"],
+  ...["launch_s", "library_s", "node_s", "library_node_s", "attention_launches"],
+  ...["host_s", "host_row_s", "host_token_s"],
   ...["gemm_rows", "attention_positions"],
 ];
 const SIZES = ["weight_bytes", "head_bytes", "kv_bytes", "activation_bytes"];

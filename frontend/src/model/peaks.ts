@@ -44,6 +44,7 @@ export function specHardware({ title, device, ...peak }: Peak, activationBytes =
     flop_s: rates.get(Math.trunc(activationBytes)) ?? peak.flop_s_16,
     bytes_s: peak.bytes_s,
     ...SHEETS.starts[device],
+    library_node_s: SHEETS.starts[device].node_s,
     attention_launches: 1,
     host_row_s: 0,
     host_token_s: 0,

@@ -38,9 +38,11 @@ export interface Hardware {
   readonly launch_s: number;
   /** The same for a matrix product of a library. */
   readonly library_s: number;
-  /** Seconds that a kernel adds where the host need not start it. */
+  /** Seconds that a kernel of ours adds where the host need not start it. */
   readonly node_s: number;
-  /** Launches that one of attention costs. */
+  /** The same for a matrix product of a library. */
+  readonly library_node_s: number;
+  /** Launches that one of attention costs for each chain of reads. */
   readonly attention_launches: number;
   /** Seconds of the host per step, … */
   readonly host_s: number;
@@ -154,7 +156,8 @@ function plus(total: Cost, cost: Cost, count: number): Cost {
 
 /** What each of these kernels takes, one behind the other. */
 function groupSeconds({ works, launching }: Group, hardware: Hardware): number[] {
-  const weight = (work: Work): number => (work.kind === "attention" ? hardware.attention_launches : 1);
+  const weight = ({ kind, chains }: Work): number =>
+    kind === "attention" ? hardware.attention_launches * chains : 1;
   const roofs = works.map((work) => {
     const { compute, bandwidth } = roofSeconds(work, hardware);
     return Math.max(compute, bandwidth);
@@ -163,7 +166,9 @@ function groupSeconds({ works, launching }: Group, hardware: Hardware): number[]
     (work) => weight(work) * work.launches * hardware.launch_s + work.calls * hardware.library_s,
   );
   if (launching === "at once") return added(roofs, host);
-  const nodes = works.map((work) => weight(work) * (work.launches + work.calls) * hardware.node_s);
+  const nodes = works.map(
+    (work) => weight(work) * work.launches * hardware.node_s + work.calls * hardware.library_node_s,
+  );
   const device = added(roofs, nodes);
   return launching === "ready" ? device : queued(device, host);
 }

@@ -92,6 +92,12 @@ const TOKENS_OF_ANY = 2;
 const FEW_PACKED = 16;
 /** Up to so many tokens a step is replayed as a graph, with `graphs` on. */
 const GRAPHED_TOKENS = 4096;
+/** From so many stored positions on, several programs of a GPU share a decoding row … */
+const SHARED_POSITIONS = 256;
+/** … if no more than so many key heads of rows keep it busy. */
+const UNSHARED_HEADS = 128;
+/** Chains of reads with which attention of a prompt begins on a GPU. */
+const PROMPT_CHAINS = 3;
 
 /** Rows of one step that are alike. */
 export interface Rows {
@@ -129,6 +135,8 @@ export interface Work {
   readonly weights: number;
   /** Flops that a matrix would take for one row more, attention for one position more a token. */
   readonly padFlops: number;
+  /** Chains of reads that wait for each other in each launch of attention. */
+  readonly chains: number;
 }
 
 /**
@@ -169,7 +177,7 @@ export function loadOf(spec: ModelSpec, workload: Workload, asked: Choices, devi
   return {
     groups: steps.flatMap((rows) => {
       const launching = launchingOf(numTokens(rows), choices, device, decodes);
-      return stepWork(spec, rows, choices).map((group) => ({ ...group, launching }));
+      return stepWork(spec, rows, choices, device).map((group) => ({ ...group, launching }));
     }),
     numPlans: overlaps ? 1 : steps.length,
     numRows: sum(steps.map(numRows)),
@@ -268,16 +276,21 @@ export function positionsRead(numNew: number, prefix: number, window = 0): numbe
 // Work
 
 /** The kernels of a step: of each kind of layer and of what is beside them, with its number. */
-function stepWork(spec: ModelSpec, rows: readonly Rows[], choices: Choices): Omit<Group, "launching">[] {
+function stepWork(
+  spec: ModelSpec,
+  rows: readonly Rows[],
+  choices: Choices,
+  device: Device,
+): Omit<Group, "launching">[] {
   const kept = sampledPart(rows);
   const last = spec.num_layers - 1;
   return [
     { count: 1, works: outerWork(spec, numTokens(rows), numTokens(kept), choices) },
     ...windowsOf(spec, last).map(([window, count]) => ({
       count,
-      works: layerWork(spec, rows, rows, window, choices),
+      works: layerWork(spec, rows, rows, window, choices, device),
     })),
-    { count: 1, works: layerWork(spec, rows, kept, windowOf(spec, last), choices) },
+    { count: 1, works: layerWork(spec, rows, kept, windowOf(spec, last), choices, device) },
   ];
 }
 
@@ -336,7 +349,7 @@ function layerMatrices(spec: ModelSpec, choices: Choices): LayerMatrices {
 function outerWork(spec: ModelSpec, tokens: number, sampled: number, choices: Choices): Work[] {
   const { hidden_size: hidden, vocab_size: vocab } = spec;
   const stored = choices.head_bytes || choices.weight_bytes;
-  const embed = moving("embed", "elementwise", tokens * hidden * (stored + RESIDUAL), 2);
+  const embed = moving("embed", "elementwise", tokens * hidden * (stored + RESIDUAL), 4);
   if (sampled === 0) return [embed];
   const head = matrix("lm_head", hidden, vocab, stored, RESIDUAL);
   const passes = choices.fused_kernels === "on" ? 1 : 2;
@@ -355,6 +368,7 @@ function layerWork(
   kept: readonly Rows[],
   window: number,
   choices: Choices,
+  device: Device,
 ): Work[] {
   const tokens = numTokens(rows);
   const goingOn = numTokens(kept);
@@ -367,7 +381,7 @@ function layerWork(
   if (kept.length === 0) return works;
   return [
     ...works,
-    ...kept.map((r) => attentionWork(spec, r, window, choices)),
+    ...kept.map((r) => attentionWork(spec, r, window, choices, device)),
     product(goingOn, o, choices),
     ...postNorm(spec, goingOn, o, choices),
     ...normBetween(spec, goingOn, o, gateUp, choices),
@@ -394,6 +408,7 @@ function product(
     calls: Number(!isOurs),
     weights,
     padFlops: isOurs ? 0 : 2 * weights,
+    chains: 1,
   };
 }
 
@@ -415,7 +430,7 @@ function isGemv(tokens: number, { weights }: Matrix, choices: Choices): boolean 
 
 /** Work whose arithmetic is not worth counting. */
 function moving(stage: Stage, kind: "reduction" | "elementwise", bytes: number, launches: number): Work {
-  return { stage, kind, flops: 0, bytes, launches, calls: 0, weights: 0, padFlops: 0 };
+  return { stage, kind, flops: 0, bytes, launches, calls: 0, weights: 0, padFlops: 0, chains: 1 };
 }
 
 /** The branch that `before` made is added to the residual; `after` reads the norm of that. */
@@ -482,7 +497,7 @@ function gateWork(tokens: number, gateUp: Matrix, choices: Choices): Work[] {
 }
 
 /** Scores = q kᵀ and out = scores · v, with every position seen; tiles write only their output. */
-function attentionWork(spec: ModelSpec, r: Rows, window: number, choices: Choices): Work {
+function attentionWork(spec: ModelSpec, r: Rows, window: number, choices: Choices, device: Device): Work {
   const { q, kv } = widths(spec);
   const ends = 2 * r.numNew * q * choices.activation_bytes;
   if (choices.attention === "naive") return naiveAttention(spec, r, choices, ends);
@@ -496,7 +511,14 @@ function attentionWork(spec: ModelSpec, r: Rows, window: number, choices: Choice
     calls: 0,
     weights: 0,
     padFlops: r.num * 4 * q * r.numNew,
+    chains: device === "cuda" && choices.attention === "flash" ? flashChains(spec, r) : 1,
   };
+}
+
+/** Those of our kernels on a GPU: a shared row has a second one, when its parts are merged. */
+function flashChains(spec: ModelSpec, r: Rows): number {
+  if (r.numNew > 1) return PROMPT_CHAINS;
+  return r.prefix + 1 >= SHARED_POSITIONS && r.num * spec.num_kv_heads <= UNSHARED_HEADS ? 2 : 1;
 }
 
 /** The textbook's: the whole rectangle, masked afterwards, and every step through memory. */
@@ -515,6 +537,7 @@ function naiveAttention(spec: ModelSpec, r: Rows, choices: Choices, ends: number
     calls: 0,
     weights: 0,
     padFlops: 0,
+    chains: 1,
   };
 }
 

@@ -17,7 +17,7 @@ const [row] = [
 ];
 
 const BAD: Record<string, [object, RegExp]> = {
-  "another schema": [{ schema: 1 }, /schema is 1; this page reads schema 2/],
+  "another schema": [{ schema: 1 }, /schema is 1; this page reads schema 3/],
   "no run": [{ run: undefined }, /run is missing/],
   "a machine of a data sheet": [
     { hardware: { ...hardware, kind: "spec" } },

@@ -3,7 +3,7 @@
 Problem: a data sheet says what a machine could do. What our kernels get out of it is known only
 after a measurement, and a model with a number for every stage and length would merely repeat that.
 
-Idea: fifteen numbers. Peaks are those that the machine reached in the run itself (one large
+Idea: sixteen numbers. Peaks are those that the machine reached in the run itself (one large
 product, one long read); the fit finds which part of each the stages reach (`Hardware.eta_*`), and
 what starting a kernel and a step costs. They are found by least squares on the logarithm of time,
 so that a factor of two counts the same for a short stage and a long one, over the medians of all
@@ -68,6 +68,7 @@ START = {
     "launch_s": 2e-5,
     "library_s": 2e-5,
     "node_s": 1e-6,
+    "library_node_s": 1e-6,
     "attention_launches": 2.0,
     "host_s": 1e-4,
     "host_row_s": 1e-5,

@@ -18,7 +18,7 @@ import msgspec
 from pellucid.errors import InputError
 from pellucid.explore.roofline import Hardware
 
-CALIBRATION_SCHEMA = 2
+CALIBRATION_SCHEMA = 3
 """Of the file that `pellucid calibrate` writes; 2 since kernels queue up, and what starting them
 costs has another meaning."""
 SLOWEST = 2.0
@@ -136,5 +136,6 @@ def spec_hardware(peak: Peak, activation_bytes: float) -> Hardware:
         launch_s=starts.launch_s,
         library_s=starts.library_s,
         node_s=starts.node_s,
+        library_node_s=starts.node_s,
         host_s=starts.host_s,
     )

@@ -55,11 +55,12 @@ class Hardware:
     library_s: float = 0.0
     """The same for a matrix product of a library."""
     node_s: float = 0.0
-    """Seconds that a kernel adds where the host need not start it: in a graph, in the queue of a
-    GPU, or in a decode step of a CPU, where so little work stays in place."""
+    """Seconds that a kernel of ours adds where the host need not start it: in a graph, in the queue
+    of a GPU, or in a decode step of a CPU, where so little work stays in place."""
+    library_node_s: float = 0.0
+    """The same for a matrix product of a library, which waits until the kernel before has ended."""
     attention_launches: float = 1.0
-    """Launches that one of attention costs: it begins with a chain of reads that wait for each
-    other, and takes the most arguments."""
+    """Launches that one of attention costs for each chain of reads that wait for each other."""
     host_s: float = 0.0
     """Seconds of the host per step: plan, inputs, answers."""
     host_row_s: float = 0.0
@@ -177,20 +178,21 @@ def group_seconds(group: Group, hardware: Hardware, reached: Mapping[str, Rates]
     """What each of these kernels takes, one behind the other."""
     works, launching = group
     launch_s, library_s = hardware.launch_s, hardware.library_s
-    node_s = 0.0 if launching == "at once" else hardware.node_s
-    device, host = [], []
+    node_s, library_node_s = hardware.node_s, hardware.library_node_s
+    roofs, nodes, host = [], [], []
     for work in works:
-        weight = hardware.attention_launches if work.kind == "attention" else 1.0
+        weight = hardware.attention_launches * work.chains if work.kind == "attention" else 1.0
         launches, calls = weight * work.launches, work.calls
-        device.append(max(roof_seconds(work, reached)) + (launches + calls) * node_s)
+        roofs.append(max(roof_seconds(work, reached)))
+        nodes.append(launches * node_s + calls * library_node_s)
         host.append(launches * launch_s + calls * library_s)
     match launching:
         case "ready":
-            return device
+            return list(map(operator.add, roofs, nodes))
         case "at once":
-            return list(map(operator.add, device, host))
+            return list(map(operator.add, roofs, host))
         case "behind":
-            return queued(device, host)
+            return queued(list(map(operator.add, roofs, nodes)), host)
 
 
 def queued(device_s: Sequence[float], host_s: Sequence[float]) -> list[float]:

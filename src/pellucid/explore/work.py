@@ -59,6 +59,13 @@ FEW_PACKED = 16
 """Up to so many tokens packed weights are expanded in registers, on a CPU."""
 GRAPHED_TOKENS = 4096
 """Up to so many tokens a step is replayed as a graph, with `graphs` on."""
+SHARED_POSITIONS = 256
+"""From so many stored positions on, several programs of a GPU share a decoding row …"""
+UNSHARED_HEADS = 128
+"""… if no more than so many key heads of rows keep it busy."""
+PROMPT_CHAINS = 3
+"""Chains of reads with which attention of a prompt begins on a GPU: what tile it is, where its
+positions lie, and then the first of them, before two roles can take turns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +153,8 @@ class Work(NamedTuple):
     """Of a library's kernels."""
     pad_flops: float = 0.0
     """Flops that a matrix would take for one row more, attention for one position more a token."""
+    chains: float = 1.0
+    """Chains of reads that wait for each other in each launch of attention."""
 
 
 Launching = Literal["ready", "at once", "behind"]
@@ -186,7 +195,7 @@ def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) 
     groups: Counter[Group] = Counter()
     for rows in steps:
         launching = launching_of(num_tokens(rows), choices, device, decodes)
-        for count, works in step_work(spec, rows, choices):
+        for count, works in step_work(spec, rows, choices, device):
             groups[Group(tuple(works), launching)] += count
     overlaps = choices.overlap == "on"
     return Load(
@@ -295,15 +304,20 @@ def positions_read(new: int, prefix: int, window: int = 0) -> int:
 # Work
 
 
-def step_work(spec: ModelSpec, rows: list[Rows], choices: Choices) -> list[tuple[int, list[Work]]]:
+def step_work(
+    spec: ModelSpec, rows: list[Rows], choices: Choices, device: str
+) -> list[tuple[int, list[Work]]]:
     """The kernels of a step: of each kind of layer and of what is beside them, with its number."""
     kept = sampled_part(rows)
     last = spec.num_layers - 1
     windows = Counter(spec.window(layer) for layer in range(last))
     return [
         (1, outer_work(spec, num_tokens(rows), num_tokens(kept), choices)),
-        *((n, layer_work(spec, rows, rows, window, choices)) for window, n in windows.items()),
-        (1, layer_work(spec, rows, kept, spec.window(last), choices)),
+        *(
+            (n, layer_work(spec, rows, rows, window, choices, device))
+            for window, n in windows.items()
+        ),
+        (1, layer_work(spec, rows, kept, spec.window(last), choices, device)),
     ]
 
 
@@ -340,7 +354,7 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
     """What stands before and behind the layers."""
     hidden, vocab = spec.hidden_size, spec.vocab_size
     stored = choices.head_bytes or choices.weight_bytes
-    embed = Work("embed", "elementwise", bytes=tokens * hidden * (stored + RESIDUAL), launches=2)
+    embed = Work("embed", "elementwise", bytes=tokens * hidden * (stored + RESIDUAL), launches=4)
     if not sampled:
         return [embed]
     head = Matrix("lm_head", hidden, vocab, stored, RESIDUAL)
@@ -354,7 +368,12 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
 
 
 def layer_work(
-    spec: ModelSpec, rows: list[Rows], kept: list[Rows], window: int, choices: Choices
+    spec: ModelSpec,
+    rows: list[Rows],
+    kept: list[Rows],
+    window: int,
+    choices: Choices,
+    device: str,
 ) -> list[Work]:
     """One layer that makes keys and values of all rows and goes on with those kept."""
     tokens, going_on = num_tokens(rows), num_tokens(kept)
@@ -368,7 +387,7 @@ def layer_work(
         return works
     return [
         *works,
-        *(attention_work(spec, r, window, choices) for r in kept),
+        *(attention_work(spec, r, window, choices, device) for r in kept),
         product(going_on, o, choices),
         *post_norm(spec, going_on, o, choices),
         *norm_between(spec, going_on, o, gate_up, choices),
@@ -491,7 +510,7 @@ def gate_work(tokens: int, gate_up: Matrix, choices: Choices) -> list[Work]:
     return [Work(gate_up.stage, "elementwise", bytes=moved, launches=launches)]
 
 
-def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices) -> Work:
+def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices, device: str) -> Work:
     """Scores = q kᵀ and out = scores · v, with every position seen.
 
     Tiles write nothing but their output, [new, heads, dim].
@@ -508,7 +527,17 @@ def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices) -> W
         bytes=r.num * (ends + stored),
         launches=1 if choices.attention == "flash" else 2 * r.num,
         pad_flops=r.num * 4 * q * r.new,
+        chains=flash_chains(spec, r) if (device, choices.attention) == ("cuda", "flash") else 1.0,
     )
+
+
+def flash_chains(spec: ModelSpec, r: Rows) -> float:
+    """Those of our kernels on a GPU: a decoding row that is shared has a second one, when what its
+    programs found is merged."""
+    if r.new > 1:
+        return PROMPT_CHAINS
+    is_shared = r.prefix + 1 >= SHARED_POSITIONS and r.num * spec.num_kv_heads <= UNSHARED_HEADS
+    return 1.0 + is_shared
 
 
 def naive_attention(spec: ModelSpec, r: Rows, choices: Choices, ends: float) -> Work:
