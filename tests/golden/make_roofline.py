@@ -24,7 +24,8 @@ from typing import Any
 from pellucid.explore.crossover import effects, modelled
 from pellucid.explore.peaks import PEAKS, SLOWEST, STARTS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Cost, Hardware, budget
-from pellucid.explore.work import GRAPHED_TOKENS, Choices, Workload
+from pellucid.explore.work import GRAPHED_TOKENS
+from pellucid.explore.workload import Choices, Workload
 from pellucid.features import FEATURES
 from pellucid.model.spec import ModelSpec
 

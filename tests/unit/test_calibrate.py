@@ -26,7 +26,8 @@ from pellucid.explore.calibrate import (
 from pellucid.explore.crossover import modelled
 from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import Hardware, budget
-from pellucid.explore.work import Choices, Workload, weight_bytes
+from pellucid.explore.work import weight_bytes
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.spec import ModelSpec
 
 SPEC = ModelSpec(

@@ -26,7 +26,8 @@ from pellucid.explore.crossover import (
     without,
 )
 from pellucid.explore.roofline import Budget, Hardware, budget
-from pellucid.explore.work import Choices, Workload, num_layer_weights
+from pellucid.explore.work import num_layer_weights
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.spec import ModelSpec
 
 LLAMA_8B = ModelSpec(

@@ -18,8 +18,6 @@ from pellucid.explore.peaks import PEAKS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget, queued
 from pellucid.explore.work import (
     GRAPHED_TOKENS,
-    Choices,
-    Workload,
     cut,
     kv_bytes_per_token,
     load_of,
@@ -29,6 +27,7 @@ from pellucid.explore.work import (
     positions_seen,
     weight_bytes,
 )
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.spec import ModelSpec
 from pellucid.stages import STAGES
 

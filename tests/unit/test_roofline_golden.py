@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from pellucid.explore.roofline import MODELLED
-from pellucid.explore.work import Choices, Load, Workload, load_of
+from pellucid.explore.work import Load, load_of
+from pellucid.explore.workload import Choices, Workload
 
 
 def load_maker() -> Any:

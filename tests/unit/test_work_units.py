@@ -18,7 +18,8 @@ pytest.importorskip("triton")
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pellucid.explore.work import Choices, Workload, load_of, pays
+from pellucid.explore.work import load_of, pays
+from pellucid.explore.workload import Choices, Workload
 from pellucid.kernels.triton import gemv, units
 from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec

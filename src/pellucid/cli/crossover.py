@@ -16,7 +16,7 @@ from pellucid.explore.answer import as_json, besides, machine, sentence
 from pellucid.explore.crossover import Kind, effects, measured, modelled, samples_of
 from pellucid.explore.hardware import environment
 from pellucid.explore.roofline import Budget
-from pellucid.explore.work import Choices
+from pellucid.explore.workload import Choices
 
 SAME_MACHINE = ("commit", "cpu", "cores", "gpu")
 """What of the environment must agree for a run to count as measured here."""

@@ -12,7 +12,8 @@ from pellucid.errors import InputError
 from pellucid.explore.hardware import environment
 from pellucid.explore.peaks import PEAKS, find_hardware
 from pellucid.explore.roofline import Budget, Hardware, budget
-from pellucid.explore.work import Choices, Workload, kv_bytes_per_token, settled, weight_bytes
+from pellucid.explore.work import kv_bytes_per_token, weight_bytes
+from pellucid.explore.workload import Choices, Workload, settled
 from pellucid.model.checkpoint import name_of
 from pellucid.model.folder import spec_of_folder
 from pellucid.model.gguf import GgufFile

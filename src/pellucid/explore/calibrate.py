@@ -45,14 +45,8 @@ from pellucid.explore.roofline import (
     priced,
     stage_seconds,
 )
-from pellucid.explore.work import (
-    Choices,
-    Load,
-    Workload,
-    load_of,
-    num_head_weights,
-    num_layer_weights,
-)
+from pellucid.explore.work import Load, load_of, num_head_weights, num_layer_weights
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.spec import ModelSpec
 from pellucid.stages import HOST_STAGES
 

@@ -39,7 +39,7 @@ from typing import Any, Literal, NamedTuple
 
 from pellucid.explore import runfile
 from pellucid.explore.roofline import Budget, Hardware
-from pellucid.explore.work import Choices
+from pellucid.explore.workload import Choices
 from pellucid.features import FEATURES, Feature, by_key, excluded
 
 PARTS = {"s05": 0.05, "s10": 0.10, "s50": 0.50}

@@ -27,7 +27,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pellucid.explore.work import Choices, Group, Load, Work, Workload, load_of
+from pellucid.explore.work import Group, Load, Work, load_of
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.spec import ModelSpec
 
 Bound = Literal["compute", "bandwidth", "launch", "host"]
