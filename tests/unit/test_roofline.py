@@ -128,6 +128,7 @@ def test_drafts_are_verified_in_one_step() -> None:
     assert five.tokens_per_row == pytest.approx((1 - 0.5**5) / (1 - 0.5))
     assert five.stages["mlp"].flops == 5 * one.stages["mlp"].flops
     assert five.seconds < 1.1 * one.seconds  # the weights are read once
+    assert decode(1000, drafts=4, acceptance=0.5, kv_cache="off").tokens_per_row == 1
 
 
 @pytest.mark.parametrize(

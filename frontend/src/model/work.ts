@@ -203,6 +203,8 @@ export function settled(choices: Choices, device: Device): Choices {
     graphs: decided(choices.graphs, gpu && choices.attention === "flash"),
     overlap: decided(choices.overlap, gpu && choices.kv_cache === "on"),
     chunked_prefill: choices.chunked_prefill < 0 ? chunk : choices.chunked_prefill,
+    // Without stored keys there is nothing to verify drafts against.
+    drafts: choices.kv_cache === "on" ? choices.drafts : 0,
   };
 }
 

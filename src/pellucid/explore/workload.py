@@ -72,7 +72,8 @@ class Choices:
 
 
 def settled(choices: Choices, device: str) -> Choices:
-    """`choices` with `auto` decided as the engine decides it on such a device."""
+    """`choices` with `auto` decided as the engine decides it on such a device; without stored keys
+    there is nothing to verify drafts against, so there are none."""
     gpu = device == "cuda"
     possible = {
         "gemv": gpu,
@@ -86,6 +87,8 @@ def settled(choices: Choices, device: str) -> Choices:
     }
     if choices.chunked_prefill < 0:
         changes["chunked_prefill"] = 8192 if gpu else 512
+    if choices.kv_cache == "off":
+        changes["drafts"] = 0
     return dataclasses.replace(choices, **changes)
 
 
