@@ -49,7 +49,9 @@ def params() -> list[SamplingParams]:
 
 
 def answers(llm: LLM) -> list[list[int]]:
+    """Of all prompts together, and of one alone whose first chunks sample nothing."""
     outputs = llm.generate(PROMPTS, params())
+    outputs += llm.generate([[9, 4] * 17], params()[1])
     llm.engine.scheduler.check_integrity()
     return [output.token_ids for output in outputs]
 
