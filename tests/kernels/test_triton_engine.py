@@ -100,6 +100,8 @@ def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
         dtype=torch.float32,
         device=place,
     )
+    for part in (*pool.keys, *pool.values):
+        part.zero_()  # as a GPU's pool begins
     group = spec.num_heads // spec.num_kv_heads
     parts = Parts(
         engine.config,
