@@ -27,7 +27,13 @@ from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
 from pellucid.runner.build import Parts, compile_ahead, measure
 from pellucid.runner.lanes import Lane, OverlapLane, SerialLane
 from pellucid.runner.machine import Machine, choose_machine, device_name
-from pellucid.runner.memory import check_weights_fit, make_pool, naming, plan_memory
+from pellucid.runner.memory import (
+    check_weights_fit,
+    kv_bytes_per_token,
+    make_pool,
+    naming,
+    plan_memory,
+)
 from pellucid.sampling.sampler import Draw, Sampler, draw_by_inversion
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, NullClock
@@ -79,7 +85,7 @@ class Engine:
             eos_token_ids=spec.eos_token_ids,
             device_name=device_name(machine.device),
             weight_bytes=parts.model.weight_bytes,
-            kv_bytes_per_token=spec.kv_bytes_per_token(machine.dtype.itemsize),
+            kv_bytes_per_token=kv_bytes_per_token(spec, machine.kv_format),
             ledger=memory.ledger(parts.model.weight_bytes),
         )
         self._counts = EngineStats(num_blocks=memory.num_blocks)

@@ -17,6 +17,7 @@ pytest.importorskip("triton")
 
 from pellucid import LLM, SamplingParams
 from pellucid.attention.flash_gpu import FlashGpuAttention
+from pellucid.cache.formats import KVFormat
 from pellucid.cache.pool import KVPool
 from pellucid.kernels import DecodeKernels
 from pellucid.kernels.ops import TorchOps
@@ -93,15 +94,16 @@ def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
     place = torch.device(device)
     pool = KVPool(
         num_layers=spec.num_layers,
-        num_blocks=NUM_BLOCKS + 1,
+        num_blocks=NUM_BLOCKS,
         block_size=block_size,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        dtype=torch.float32,
+        format=KVFormat(torch.float32),
         device=place,
     )
-    for part in (*pool.keys, *pool.values):
-        part.zero_()  # as a GPU's pool begins
+    for part in pool.layers:
+        part.keys.zero_()
+        part.values.zero_()  # as a GPU's pool begins
     group = spec.num_heads // spec.num_kv_heads
     parts = Parts(
         engine.config,

@@ -72,7 +72,7 @@ def run_file(noise: float = 0.0) -> dict[str, Any]:
             "engine": {"device": "cpu", "dtype": "bfloat16", "switches": switches},
             "config": {},
             "weight_bytes": round(weight_bytes(SPEC, CHOICES)),
-            "kv_bytes_per_token": SPEC.kv_bytes_per_token(2),
+            "kv_bytes_per_token": 2 * SPEC.kv_numbers_per_token,
             "limits": {"read_bytes_s": TRUTH.bytes_s, "matmul_flop_s": TRUTH.flop_s},
             "settings": {},
             "cells": cells,

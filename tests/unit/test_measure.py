@@ -64,7 +64,7 @@ def test_every_cell_has_its_samples_and_they_add_up(engine: Engine, tmp_path: Pa
             assert min(cell["stages_ns"][stage]) > 0, stage
         assert list(cell["stages_ns"])[-1] == runfile.OTHER
     assert record["weight_bytes"] == engine.runner.model.weight_bytes
-    assert record["kv_bytes_per_token"] == 2 * 2 * 2 * 8 * engine.runner.cache.keys[0].itemsize
+    assert record["kv_bytes_per_token"] == 2 * 2 * 2 * 8 * engine.runner.cache.format.dtype.itemsize
     assert record["settings"]["lengths"] == [8, 48]
     assert not record["interrupted"]
     assert not engine.has_work

@@ -143,7 +143,7 @@ def test_llama() -> None:
     assert spec.eos_token_ids == (128001, 128008, 128009), "generation_config.json wins"
     assert parse(LLAMA31).eos_token_ids == (128001,)
     assert not (spec.tied_head or spec.qkv_bias or spec.qk_norm or spec.sandwich_norms)
-    assert spec.kv_bytes_per_token(2) == 2 * 32 * 8 * 128 * 2
+    assert spec.kv_numbers_per_token == 2 * 32 * 8 * 128
 
 
 def test_llama_biases() -> None:

@@ -1,6 +1,6 @@
-"""The KV cache's memory: one tensor of keys and one of values per layer, cut into blocks.
+"""The KV cache's memory: one `KVLayer` per layer, cut into blocks.
 
-    keys[layer], values[layer]: [num_blocks, block_size, kv_heads, head_dim]
+    layers[i].keys, layers[i].values: [num_blocks + 1, block_size, kv_heads, head_dim]
 
 Seen flat, position p of a sequence lies in slot
 
@@ -9,11 +9,16 @@ Seen flat, position p of a sequence lies in slot
 Writing scatters new rows to their slots (kernels/ops.py); reading takes the blocks of a table in
 order. Where these stand one behind the other, tensor operations can read a slice and copy nothing
 (see cache/blocks.py and attention/paged.py).
+
+The last block is the spare one. No sequence ever owns it: it is where the tokens that only fill up
+a padded step write their keys and values (see runner/padded.py).
 """
 
 from __future__ import annotations
 
 import torch
+
+from pellucid.cache.formats import KVFormat
 
 
 class KVPool:
@@ -27,19 +32,32 @@ class KVPool:
         block_size: int,
         num_kv_heads: int,
         head_dim: int,
-        dtype: torch.dtype,
+        format: KVFormat,
         device: torch.device,
     ) -> None:
         self.num_blocks = num_blocks
+        """Blocks for sequences: 0 .. num_blocks - 1, the spare block not counted."""
         self.block_size = block_size
-        shape = (num_blocks, block_size, num_kv_heads, head_dim)
-        # On a CPU never filled: an operating system gives real memory only to blocks that are
-        # written. On a GPU zeros: a kernel may read a whole page and give what is behind the
-        # context weight 0, and 0 times whatever lay there before could be no number.
-        make = torch.zeros if device.type == "cuda" else torch.empty
-        self.keys = [make(shape, dtype=dtype, device=device) for _ in range(num_layers)]
-        self.values = [make(shape, dtype=dtype, device=device) for _ in range(num_layers)]
+        self.format = format
+        self.layers = [
+            format.make_layer(
+                num_blocks=num_blocks + 1,
+                block_size=block_size,
+                num_kv_heads=num_kv_heads,
+                head_dim=head_dim,
+                device=device,
+            )
+            for _ in range(num_layers)
+        ]
+        for layer in self.layers:  # padding reads it too, and must find finite numbers
+            layer.keys[self.spare_block].zero_()
+            layer.values[self.spare_block].zero_()
+
+    @property
+    def spare_block(self) -> int:
+        """The block that padding lives in."""
+        return self.num_blocks
 
     @property
     def nbytes(self) -> int:
-        return sum(t.numel() * t.element_size() for t in (*self.keys, *self.values))
+        return sum(layer.nbytes for layer in self.layers)

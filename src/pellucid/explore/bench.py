@@ -116,10 +116,9 @@ def report(
 
 def bytes_per_step(engine: Engine, work: Workload) -> int:
     """What a decode step in the middle of the answers must read: all weights, all stored KV."""
-    model, cache = engine.runner.model, engine.runner.cache
-    kv = model.spec.kv_bytes_per_token(cache.keys[0].element_size())
     length = work.prompt_len + work.output_len // 2
-    return model.weight_bytes + work.num_prompts * length * kv
+    stored = work.num_prompts * length * engine.info.kv_bytes_per_token
+    return engine.info.weight_bytes + stored
 
 
 def table(result: dict[str, Any]) -> str:

@@ -200,7 +200,7 @@ def choices_of(run: runfile.Record) -> Choices:
         **switches,
         weight_bytes=(run["weight_bytes"] - head_bytes) / num_weights,
         head_bytes=head_bytes / num_head_weights(spec),
-        kv_bytes=run["kv_bytes_per_token"] / spec.kv_bytes_per_token(1),
+        kv_bytes=run["kv_bytes_per_token"] / spec.kv_numbers_per_token,
         activation_bytes=ELEMENT_SIZE[engine["dtype"]],
     )
 

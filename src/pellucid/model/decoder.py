@@ -81,7 +81,8 @@ class Layer:
         """The residual stream [T, hidden] with both branches added, or about to be; of the tokens
         `keep` only, if given."""
         spec, eps, units = self.spec, self.spec.norm_eps, self.units
-        keys, values = cache.keys[self.index], cache.values[self.index]
+        cached = cache.layers[self.index]
+        keys, values = cached.keys, cached.values
         stream, h = normed(units, stream, self.attn_norm, eps, clock)
         qkv = units.linear(h, self.qkv)
         qkv = qkv.view(len(qkv), -1, spec.head_dim)

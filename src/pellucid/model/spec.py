@@ -105,9 +105,10 @@ class ModelSpec:
         """What attention scores are multiplied by."""
         return self.attention_scale or self.head_dim**-0.5
 
-    def kv_bytes_per_token(self, element_size: int) -> int:
-        """Bytes of keys and values that one token leaves behind in all layers."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * element_size
+    @property
+    def kv_numbers_per_token(self) -> int:
+        """Numbers of keys and values that one token leaves behind in all layers."""
+        return 2 * self.num_layers * self.num_kv_heads * self.head_dim
 
 
 def yarn_attention_factor(factor: float) -> float:

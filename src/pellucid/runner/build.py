@@ -70,7 +70,7 @@ class Parts:
             prompts + max_seqs,  # rows that decode do not count against the limit
             -(-self.context_length // pool.block_size),
             pool.block_size,
-            pool.num_blocks - 1,
+            pool.spare_block,
             self.attention,
             device,
         )

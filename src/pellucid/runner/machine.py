@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from pellucid.cache.formats import KVFormat
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 
@@ -29,6 +30,11 @@ class Machine:
     @property
     def is_gpu(self) -> bool:
         return self.device.type == "cuda"
+
+    @property
+    def kv_format(self) -> KVFormat:
+        """How keys and values are stored: as numbers of the model's own dtype."""
+        return KVFormat(self.dtype)
 
 
 def choose_machine(config: EngineConfig) -> Machine:

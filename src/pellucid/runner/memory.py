@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from pellucid.cache.formats import KVFormat
 from pellucid.cache.pool import KVPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -84,7 +85,7 @@ def plan_memory(
     if config.num_blocks and config.memory:
         raise InputError("memory and num_blocks both size the KV cache: give one", param="memory")
     profile = profile or Profile()
-    block_bytes = machine.block_size * spec.kv_bytes_per_token(machine.dtype.itemsize)
+    block_bytes = machine.block_size * kv_bytes_per_token(spec, machine.kv_format)
     free = free_memory(machine.device)
     share = _GPU_SHARE if machine.is_gpu else _CPU_SHARE
     room = max(0, free - profile.total)
@@ -112,15 +113,22 @@ def _what_fits(config: EngineConfig, most: int) -> str:
     return "take a smaller model, a 16-bit dtype, or a lower chunked_prefill or max_seqs"
 
 
+def kv_bytes_per_token(spec: ModelSpec, format: KVFormat) -> int:
+    """Bytes that one token of context takes in the KV cache of a model."""
+    return format.bytes_per_token(
+        num_layers=spec.num_layers, num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim
+    )
+
+
 def make_pool(num_blocks: int, spec: ModelSpec, machine: Machine) -> KVPool:
-    """A KV cache of so many blocks. On a GPU one more, the spare that padding rows write to."""
+    """A KV cache of so many blocks for sequences (see `KVPool` for the spare one beside them)."""
     return KVPool(
         num_layers=spec.num_layers,
-        num_blocks=num_blocks + machine.is_gpu,
+        num_blocks=num_blocks,
         block_size=machine.block_size,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        dtype=machine.dtype,
+        format=machine.kv_format,
         device=machine.device,
     )
 
