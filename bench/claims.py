@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """What is often said about inference, held against what was measured here: docs/claims.md.
 
     pellucid measure --phases prefill --lengths 256,512,1024,2048 --blocks 3 \\
@@ -9,10 +8,10 @@
         --json bench/results/prefill-flash.json
     pellucid ablate --order climb --num-prompts 8 --prompt-len 128 --output-len 32 --limit-s 4 \\
         --json bench/results/climb-cpu.json
-    python bench/claims.py
+    python bench/pages.py
 
 Each claim gets a verdict (holds, holds in part, does not hold) by a rule that is written here, next
-to the figures it follows from. `tests/unit/test_claims.py` fails when the page says anything else
+to the figures it follows from. `tests/unit/test_pages.py` fails when the page says anything else
 than the recorded results.
 """
 
@@ -180,7 +179,7 @@ def page() -> str:
     lines = [
         "# Claims, and what was measured",
         "",
-        "<!-- made by: python bench/claims.py -->",
+        "<!-- made by: python bench/pages.py -->",
         "",
         "What is often said of inference, held against the recorded runs in `bench/results`. The",
         "rules behind the verdicts, and the commands that record the runs, stand in",
@@ -191,9 +190,3 @@ def page() -> str:
         lines += ["", f"## {claim.title}", "", f"**Verdict: {claim.verdict}.**", ""]
         lines += [*(f"- {figure}" for figure in claim.figures), "", f"From {sources}."]
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    text = page()
-    PAGE.write_text(text, encoding="utf-8")
-    print(text)

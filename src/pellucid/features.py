@@ -25,6 +25,8 @@ Exactness = Literal["bit", "token", "distribution", "lossy"]
 class Feature(NamedTuple):
     key: str
     """Name of the switch and of its `EngineConfig` field."""
+    summary: str
+    """What it does, in about ten words, as the README's table says it."""
     choices: tuple[str, ...]
     """Values worth comparing, as text; for a number, examples."""
     default: str
@@ -44,6 +46,7 @@ class Feature(NamedTuple):
 FEATURES: tuple[Feature, ...] = (
     Feature(
         key="kv_cache",
+        summary="keep the keys and values of earlier tokens instead of recomputing them",
         choices=("on", "off"),
         default="on",
         off="off",
@@ -59,6 +62,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="attention",
+        summary="compute attention in tiles, without ever writing the n×n scores",
         choices=("flash", "sdpa", "naive"),
         default="auto",
         off="naive",
@@ -75,6 +79,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="batching",
+        summary="let a waiting request join the running batch at any step",
         choices=("continuous", "dynamic", "static"),
         default="continuous",
         off="static",
@@ -91,6 +96,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="chunked_prefill",
+        summary="compute long prompts in pieces, so that running answers go on",
         choices=("8192", "512", "64", "7", "1", "0"),
         default="-1",
         off="0",
@@ -107,6 +113,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="fused_kernels",
+        summary="do the small steps between the matrices in one call",
         choices=("on", "off"),
         default="auto",
         off="off",
@@ -122,6 +129,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="gemv",
+        summary="multiply a few rows by a GPU kernel of our own",
         choices=("on", "off"),
         default="auto",
         off="off",
@@ -139,6 +147,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="sampler",
+        summary="draw tokens by noise and search instead of sorting the vocabulary",
         choices=("pivot", "sort"),
         default="auto",
         off="sort",
@@ -155,6 +164,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="graphs",
+        summary="record a GPU step once, then replay it in one call",
         choices=("on", "off"),
         default="auto",
         off="off",
@@ -171,6 +181,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="overlap",
+        summary="plan the next step while the GPU computes this one",
         choices=("on", "off"),
         default="auto",
         off="off",
@@ -187,6 +198,7 @@ FEATURES: tuple[Feature, ...] = (
     ),
     Feature(
         key="weights",
+        summary="multiply by 4- and 8-bit blocks without expanding them",
         choices=("packed", "dense"),
         default="auto",
         off="dense",
@@ -235,13 +247,8 @@ def excluded(key: str, settings: Mapping[str, str]) -> str:
 
 
 def markdown_table() -> str:
-    """The switchboard as the README shows it."""
-    lines = [
-        "| switch | choices | off | exactness | home | what it does |",
-        "|---|---|---|---|---|---|",
-    ]
+    """The switchboard as the README shows it, each switch with a link to its page."""
+    lines = ["| switch | off | what it does |", "|---|---|---|"]
     for f in FEATURES:
-        choices = ", ".join(f"**{c}**" if c == f.default else c for c in f.choices)
-        cells = (f"`{f.key}`", choices, f.off, f.exactness, f"`{f.home}`", f"{f.about} ({f.paper})")
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(f"| [`{f.key}`](docs/switches/{f.key}.md) | {f.off} | {f.summary} |")
     return "\n".join(lines)

@@ -1,9 +1,8 @@
-"""What the README says of the switchboard is what the switchboard says."""
+"""The switchboard and the configuration agree with each other and with the files."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,26 +10,9 @@ import pytest
 import pellucid
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.features import FEATURES, by_key, markdown_table
+from pellucid.features import FEATURES, by_key
 
-ROOT = Path(__file__).parents[2]
 SOURCE = Path(pellucid.__file__).parent
-
-
-def test_the_readme_shows_the_switchboard_as_it_is() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    begin = text.index("-->", text.index("<!-- made by: pellucid features --markdown")) + 3
-    shown = text[begin : text.index("<!-- end -->")].strip()
-    assert shown == markdown_table(), "run: pellucid features --markdown, and put it into README.md"
-
-
-def test_the_readme_shows_the_recorded_figures() -> None:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "bench" / "readme.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert module.updated(text) == text, "run: python bench/readme.py"
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.key)

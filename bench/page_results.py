@@ -1,10 +1,4 @@
-#!/usr/bin/env python
-"""Write the README's figures from bench/results, so that none is typed by hand.
-
-    python bench/readme.py
-
-`tests/unit/test_readme.py` fails when the README says anything else than the recorded results.
-"""
+"""docs/results.md: every recorded speed as a table, made from bench/results by `bench/pages.py`."""
 
 from __future__ import annotations
 
@@ -16,11 +10,11 @@ from typing import Any
 
 from pellucid.explore import ablate_table
 from pellucid.model.folder import spec_of_folder
-from pellucid.model.spec import expected_weights
+from pellucid.model.spec import ModelSpec, expected_weights
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
-BEGIN, END = "<!-- made by: python bench/readme.py -->", "<!-- end of figures -->"
+GPU, ABLATION, PEERS, CACHE = "gpu-h100.json", "ablate-h100.json", "cpu-peers.json", "kv-cache.json"
 
 
 def load(name: str) -> dict[str, Any]:
@@ -28,63 +22,96 @@ def load(name: str) -> dict[str, Any]:
     return record
 
 
-def figures() -> str:
-    """The section's text."""
-    peers, cache = load("cpu-peers.json"), load("kv-cache.json")
-    return f"""
-SmolLM2-135M (Q4_1) with default settings, medians of {peers["settings"]["repeats"]} interleaved
-rounds, smallest to largest in brackets; `bench/cpu_peers.py`,
-[`cpu-peers.json`](bench/results/cpu-peers.json):
+def page() -> str:
+    """The whole page."""
+    return f"""# Results
+
+<!-- made by: python bench/pages.py -->
+
+Every figure is made by the command beside it and kept, with environment and raw samples, in
+[`bench/results/`](../bench/results). A cell holds the median of the repeats, with the smallest and
+the largest in brackets. The CPU is a shared and noisy machine, so compare only what stands side by
+side within one table.
+
+## On a CPU, beside llama.cpp and transformers
+
+{cpu_section()}
+
+## What the KV cache buys
+
+{cache_section()}
+
+## On one GPU
+
+{gpu_section()}
+
+## What each switch buys
+
+{ablation_section()}
+"""
+
+
+def cpu_section() -> str:
+    peers = load(PEERS)
+    return f"""SmolLM2-135M (Q4_1), default settings, {peers["settings"]["repeats"]} rounds in
+turns, on {peers["environment"]["cores"]} cores of an {peers["environment"]["cpu"]}
+({peers["environment"]["cpu_capability"]}); `bench/cpu_peers.py`, {source(PEERS)}:
 
 {peers_table(peers)}
 
 Memory read at {peers["probes"]["read_gb_s"]["median"]:.1f} GB/s in the same run, which would allow
-{peers["decode_limit_tok_s"]["pellucid"]:.0f} tokens/s of decoding. llama.cpp multiplies activations
-rounded to 8 bits, which takes fewer instructions; ours stay fp32, and the tokens are those of
-transformers.
+{peers["decode_limit_tok_s"]["pellucid"]:.0f} tokens/s of decoding. llama.cpp rounds activations to
+8 bits before it multiplies, which takes fewer instructions; here they stay in fp32, and the tokens
+are those of transformers."""
 
-What the KV cache buys: milliseconds per new token behind a sequence of that length, fp32, medians;
-`bench/kv_cache.py`, [`kv-cache.json`](bench/results/kv-cache.json):
+
+def cache_section() -> str:
+    cache = load(CACHE)
+    return f"""Milliseconds per new token behind a sequence of that length, fp32;
+`bench/kv_cache.py`, {source(CACHE)}:
 
 {cache_table(cache)}
 
-{exponents(cache)}
-
-{gpu_section()}
-"""
-
-
-GPU, ABLATION = "gpu-h100.json", "ablate-h100.json"
+{exponents(cache)}"""
 
 
 def gpu_section() -> str:
-    record, ablation = load(GPU), load(ABLATION)
+    record = load(GPU)
     device, limits = record["environment"]["gpu"], record["limits"]
-    return f"""On one {device}, random weights of the shapes in `bench/models`, bf16;
-`bench/gpu.py`, [`{GPU}`](bench/results/{GPU}). In the same run the card copied
+    return f"""One {device}, random weights of the shapes in `bench/models`, bf16;
+`bench/gpu.py`, {source(GPU)}. In the same run the card copied
 {limits["copy_bytes_s"] / 1e12:.2f} TB/s and multiplied matrices at
-{limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s:
+{limits["matmul_flop_s"] / 1e12:.0f} TFLOP/s.
 
 {gpu_table(record["samples"], limits)}
 
-Memory that one layer's attention takes beyond its operands, 32 heads of 128: naive grows with the
-square of the length, flash takes none.
+Memory that the attention of one layer takes beyond its operands, 32 heads of 128: naive grows with
+the square of the length, flash takes none.
 
-{memory_table(record["samples"])}
+{memory_table(record["samples"])}"""
 
-What each switch buys on one {ablation["environment"]["gpu"]}, Qwen3-0.6B shape: the default
-configuration without it, for {ablation["workload"]["num_prompts"]} prompts at once and for one;
-`pellucid ablate --device cuda`, [`{ABLATION}`](bench/results/{ABLATION}). The default,
-measured again beside each of them, moved by
-{ablation["controls"]["batch"]["drift"]:.0%} (batch) and
-{ablation["controls"]["single"]["drift"]:.0%} (one).
+
+def ablation_section() -> str:
+    ablation = load(ABLATION)
+    controls = ablation["controls"]
+    return f"""One {ablation["environment"]["gpu"]}, Qwen3-0.6B shape: the default configuration
+without one switch, for {ablation["workload"]["num_prompts"]} prompts at once and for one;
+`pellucid ablate --device cuda`, {source(ABLATION)}. A time of 2.00× means that the same work takes
+twice as long without the switch. The default itself, measured again beside each of them, moved by
+{controls["batch"]["drift"]:.0%} (batch) and {controls["single"]["drift"]:.0%} (one).
 
 {ablation_table(ablation)}
 
-Milliseconds per token by stage, from an engine with borders between the stages; the last column is
-what the borders cost.
+The same runs by stage, milliseconds per token of one request. The stages are timed in an engine
+with borders between them, which slow it down (last column); `other` is the time of the plain engine
+less the sum of the stages. It is negative where the borders cost more than what no stage claims.
 
 {stages_table(ablation)}"""
+
+
+def source(name: str) -> str:
+    """A link to a recorded result, from a page in docs/."""
+    return f"[`{name}`](../bench/results/{name})"
 
 
 def ablation_table(ablation: dict[str, Any]) -> str:
@@ -171,6 +198,11 @@ def weight_bytes(model: str) -> int:
 def prefill_flop(tokens: int) -> float:
     """Of the 8B shape's layers and causal attention, for a prompt of `tokens`."""
     spec = spec_of_folder(ROOT / "bench" / "models" / "llama-3.1-8b")
+    return prompt_flop(spec, tokens)
+
+
+def prompt_flop(spec: ModelSpec, tokens: int) -> float:
+    """Floating-point operations of all layers, causal attention included, for one prompt."""
     shapes = expected_weights(spec)
     layers = sum(math.prod(s) for name, s in shapes.items() if name.startswith("layers."))
     attention = 2 * spec.num_layers * spec.num_heads * spec.head_dim * tokens**2
@@ -224,14 +256,3 @@ def exponents(cache: dict[str, Any]) -> str:
         f"pair; between the two longest its exponent is {slope['on']:.2f} with the cache and "
         f"{slope['off']:.2f} without."
     )
-
-
-def updated(readme: str) -> str:
-    """The README with the figures as they are recorded."""
-    head, rest = readme.split(BEGIN)
-    return head + BEGIN + "\n" + figures() + "\n" + END + rest.split(END)[1]
-
-
-if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(updated(path.read_text(encoding="utf-8")), encoding="utf-8")
