@@ -55,18 +55,27 @@ class LLM:
             )
         return tokenizer
 
+    def default_params(self, **fields: Any) -> SamplingParams:
+        """The sampling parameters that the model's authors recommend, with `fields` set as given.
+
+        >>> LLM("smollm2").default_params(max_tokens=64)  # temperature 0.2, top_p 0.9: its card's
+        """
+        return SamplingParams(**{**self.engine.checkpoint.sampling_defaults, **fields})
+
     def generate(
         self,
         prompts: Prompt | Sequence[Prompt],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **fields: Any,
     ) -> list[Output]:
         """Complete each prompt (text or token ids).
 
-        `params` holds for all prompts, or is a list with one for each. Returns `n` outputs per
-        prompt, in the order of the prompts and then of `index`.
+        `params` holds for all prompts as it is, or is a list with one for each. Without it the
+        model's own defaults hold, but for the single fields of `SamplingParams` given as keywords.
+        Returns `n` outputs per prompt, in the order of the prompts and then of `index`.
         """
         several = _as_list(prompts)
-        settings = _spread(params, len(several))
+        settings = self._spread(params, fields, len(several))
         ids = [self._encode(prompt) for prompt in several]
         return self._complete(list(zip(ids, settings, strict=True)))
 
@@ -74,22 +83,31 @@ class LLM:
         self,
         messages: Sequence[Message] | Sequence[Sequence[Message]],
         params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **fields: Any,
     ) -> list[Output]:
-        """Answer a conversation, or each of several, as the model's chat template has it."""
+        """Answer a conversation, or each of several, as the model's chat template has it.
+
+        `params` and `fields` as in `generate`: `llm.chat(messages, max_tokens=64)` is asked as the
+        model's authors recommend.
+        """
         conversations = [messages] if messages and isinstance(messages[0], Mapping) else messages
+        settings = self._spread(params, fields, len(conversations))
         ids = [encode_chat(self.tokenizer, list(c)) for c in conversations]  # type: ignore[arg-type]
-        return self._complete(list(zip(ids, _spread(params, len(ids)), strict=True)))
+        return self._complete(list(zip(ids, settings, strict=True)))
 
     def stream(
-        self, prompt: Prompt | Sequence[Message], params: SamplingParams | None = None
+        self,
+        prompt: Prompt | Sequence[Message],
+        params: SamplingParams | None = None,
+        **fields: Any,
     ) -> Generator[Output, None, None]:
         """Complete one prompt, or answer one conversation, piece by piece.
 
-        Each `Output` holds what is new. Closing the iterator early ends the request.
+        `params` and `fields` as in `generate`. Each `Output` holds what is new. Closing the
+        iterator early ends the request.
         """
-        ids = self._encode_any(prompt)
-        params = params or SamplingParams()
-        return self._stream(self._add(ids, params), params.n)
+        [settings] = self._spread(params, fields, 1)
+        return self._stream(self._add(self._encode_any(prompt), settings), settings.n)
 
     def _stream(self, request_id: str, num_open: int) -> Generator[Output, None, None]:
         inbox = self._inbox[request_id]
@@ -139,6 +157,25 @@ class LLM:
                 self.engine.abort(request_id)
                 del self._inbox[request_id]
 
+    def _spread(
+        self,
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        fields: dict[str, Any],
+        count: int,
+    ) -> list[SamplingParams]:
+        """The parameters of each of `count` prompts."""
+        if params is None:
+            return [self.default_params(**fields)] * count
+        if fields:
+            raise InputError(
+                f"{', '.join(fields)}: give whole SamplingParams or single fields, not both"
+            )
+        if isinstance(params, SamplingParams):
+            return [params] * count
+        if len(params) != count:
+            raise InputError(f"{len(params)} sampling parameters were given for {count} prompts")
+        return list(params)
+
     def _encode(self, prompt: Prompt) -> list[int]:
         return self.tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
 
@@ -153,13 +190,3 @@ def _as_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
         return [prompts]  # type: ignore[list-item]
     return list(prompts)  # type: ignore[arg-type]
-
-
-def _spread(
-    params: SamplingParams | Sequence[SamplingParams] | None, count: int
-) -> list[SamplingParams]:
-    if params is None or isinstance(params, SamplingParams):
-        return [params or SamplingParams()] * count
-    if len(params) != count:
-        raise InputError(f"{len(params)} sampling parameters were given for {count} prompts")
-    return list(params)

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pellucid.errors import ModelError
-from pellucid.model.gguf import GgufFile, Reader, rope_order
+from pellucid.model.entries import check_weights
+from pellucid.model.gguf import GgufFile, Reader
 from pellucid.model.spec import expected_weights
-from pellucid.model.weights import check_weights
+from pellucid.model.stored import GgufWeights, rope_order
 
 HIDDEN, INNER, HEADS, KV_HEADS, HEAD_DIM, VOCAB = 32, 64, 2, 1, 16, 12
 LAYER = {
@@ -139,12 +140,13 @@ def test_rope_order_undoes_the_converter(heads: int) -> None:
 def test_only_llama_is_reordered(tmp_path: Path) -> None:
     weights = tensors()
     for arch, same in (("llama", False), ("qwen2", True)):
-        file = GgufFile(write(tmp_path / f"{arch}.gguf", arch=arch, weights=weights))
+        path = write(tmp_path / f"{arch}.gguf", arch=arch, weights=weights)
+        found = GgufWeights(GgufFile(path))
         for ours, theirs in (("q", "attn_q"), ("k", "attn_k")):
             stored = torch.from_numpy(weights[f"blk.0.{theirs}.weight"])
-            assert torch.equal(file[f"layers.0.{ours}"].data, stored) == same
+            assert torch.equal(found[f"layers.0.{ours}"].data, stored) == same
         stored = torch.from_numpy(weights["blk.0.attn_v.weight"])
-        assert torch.equal(file["layers.0.v"].data, stored)
+        assert torch.equal(found["layers.0.v"].data, stored)
 
 
 def test_rope_freqs_are_honoured(tmp_path: Path) -> None:
@@ -263,6 +265,6 @@ def test_damaged_anywhere(tmp_path: Path, sound: bytes, at: int, value: bytes) -
         file = GgufFile(path)
         check_weights(file.spec, file.entries, file.strangers, path)
         for name in expected_weights(file.spec):
-            assert file[name].data.numel()
+            assert GgufWeights(file)[name].data.numel()
     except ModelError as error:
         assert "\n" not in str(error)

@@ -11,9 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from pellucid.errors import ModelError
-from pellucid.model.folder import SafetensorsWeights, our_name, read_json
+from pellucid.model.entries import check_weights
+from pellucid.model.folder import SafetensorsFiles, our_name, read_json
 from pellucid.model.spec import ModelSpec, expected_weights
-from pellucid.model.weights import DummyWeights, check_weights, dense_bytes
+from pellucid.model.stored import SafetensorsWeights
+from pellucid.model.weights import DummyWeights, dense_bytes
 
 SPEC = ModelSpec(
     family="llama",
@@ -66,7 +68,7 @@ def write_shards(folder: Path, weights: dict[str, torch.Tensor], count: int = 3)
 
 def problem(folder: Path) -> str:
     with pytest.raises(ModelError) as caught:
-        files = SafetensorsWeights(folder, SPEC)
+        files = SafetensorsFiles(folder, SPEC)
         check_weights(SPEC, files.entries, files.strangers, folder)
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
     return str(caught.value)
@@ -80,23 +82,24 @@ def test_round_trip(tmp_path: Path, dtype: torch.dtype, sharded: bool) -> None:
         write_shards(tmp_path, weights)
     else:
         save_file(weights, tmp_path / "model.safetensors")
-    files = SafetensorsWeights(tmp_path, SPEC)
+    files = SafetensorsFiles(tmp_path, SPEC)
     check_weights(SPEC, files.entries, files.strangers, tmp_path)
     assert files.weight_bytes == dense_bytes(SPEC, dtype)
+    found = SafetensorsWeights(files)
     for theirs, ours in NAMES.items():
-        assert torch.equal(files[ours].data, weights[theirs])
-        assert files[ours].dense(torch.float32).dtype == torch.float32
+        assert torch.equal(found[ours].data, weights[theirs])
+        assert found[ours].dense(torch.float32).dtype == torch.float32
     with pytest.raises(KeyError):
-        files["layers.0.q_norm"]
+        found["layers.0.q_norm"]
 
 
 def test_one_file_of_another_name(tmp_path: Path) -> None:
     save_file(tensors(), tmp_path / "weights.safetensors")
-    assert len(SafetensorsWeights(tmp_path, SPEC).names()) == len(NAMES)
+    assert len(SafetensorsFiles(tmp_path, SPEC).entries) == len(NAMES)
     save_file(tensors(), tmp_path / "weights2.safetensors")
     assert "2 safetensors files and no model.safetensors.index.json" in problem(tmp_path)
     save_file(tensors(), tmp_path / "model.safetensors")
-    assert len(SafetensorsWeights(tmp_path, SPEC).names()) == len(NAMES)
+    assert len(SafetensorsFiles(tmp_path, SPEC).entries) == len(NAMES)
 
 
 def test_truncated_anywhere(tmp_path: Path) -> None:
@@ -192,7 +195,7 @@ def test_opening_reads_no_weights(tmp_path: Path) -> None:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + size)
     start = time.perf_counter()
-    files = SafetensorsWeights(tmp_path, SPEC)
-    assert files["lm_head"].data[-1, -1] == 0
+    files = SafetensorsFiles(tmp_path, SPEC)
+    assert SafetensorsWeights(files)["lm_head"].data[-1, -1] == 0
     assert time.perf_counter() - start < 1.0
     assert files.weight_bytes == size

@@ -21,6 +21,9 @@ from pellucid.errors import InputError
 from pellucid.llm import LLM
 from pellucid.request import SamplingParams
 
+FALLBACK = {"temperature": 0.7, "top_p": 0.95}
+"""For models whose authors recommend nothing."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system message of the conversation")
@@ -29,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    params = sampling_from(args, temperature=0.7, top_p=0.95)
-    if params.n != 1:
+    if sampling_from(args).n != 1:
         raise InputError("chat shows one answer at a time: n must be 1", param="n")
     llm = LLM.from_config(config_from(args))
+    params = sampling_from(args, **(llm.engine.checkpoint.sampling_defaults or FALLBACK))
     system = [{"role": "system", "content": args.system}] if args.system else []
     messages = list(system)
     with contextlib.suppress(ImportError):

@@ -62,6 +62,7 @@ def examine() -> dict[str, Any]:
         "CPU kernels": status.line,
         "GPU kernels": gpu_kernels(),
         "model": str(model) if model.exists() else f"{DEFAULT} is not fetched yet",
+        "sampled with": ", ".join(f"{k} {v:g}" for k, v in ALIASES[DEFAULT].sampling.items()),
     }
     missing = _missing(found, status.ready, model.exists(), disk.free)
     return {"found": found, "missing": missing}

@@ -38,8 +38,9 @@ def run(args: argparse.Namespace) -> int:
         prompts += read_prompts(Path(args.prompts_file))
     if not prompts:
         raise InputError("nothing to complete: give a prompt, or --prompts-file")
-    params = sampling_from(args)
+    sampling_from(args)  # refuses bad flags before the model is loaded
     llm = LLM.from_config(config_from(args))
+    params = sampling_from(args, **llm.engine.checkpoint.sampling_defaults)
     if args.json:
         with open_out(args.json) as out:
             for output in llm.generate(prompts, params):

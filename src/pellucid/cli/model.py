@@ -19,8 +19,7 @@ from pellucid.model.folder import spec_of_folder
 from pellucid.model.gguf import GgufFile
 from pellucid.model.hub import resolve
 from pellucid.model.spec import ModelSpec
-from pellucid.model.weights import DENSE
-from pellucid.quant.blocks import BLOCKS
+from pellucid.quant.kinds import SUPPORTED, bytes_per_element
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +134,9 @@ def stored_bytes(file: GgufFile) -> dict[str, float]:
 
 def bytes_of(kind: str) -> float:
     """Bytes per element of a format of GGUF."""
-    if kind in DENSE:
-        return DENSE[kind].itemsize
-    if kind not in BLOCKS:
+    if kind not in SUPPORTED:
         raise InputError(f"weights of kind {kind} are not read here; take another file")
-    return BLOCKS[kind].nbytes / BLOCKS[kind].size
+    return bytes_per_element(kind)
 
 
 def parse_lengths(text: str) -> list[int]:

@@ -1,36 +1,44 @@
-"""A model on disk, opened: what it is, its tokenizer, its weights.
+"""A model on disk, opened: what it is, its tokenizer, how it likes to be sampled, its weights.
 
 `open_checkpoint` finds the files (`hub.py`), reads headers and configuration, and checks that the
 weights are those of the configuration. Weights and tokenizer themselves are read when asked for:
-the process that only tokenizes never touches a weight, and the one that only computes builds no
-tokenizer.
+the process that only tokenizes never touches a weight, and does not import torch, which takes
+seconds and hundreds of megabytes; the process that only computes builds no tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from pellucid.config import EngineConfig
 from pellucid.errors import ModelError
-from pellucid.model.folder import PICKLES, SafetensorsWeights, pickle_error, spec_of_folder
+from pellucid.model.entries import check_weights
+from pellucid.model.folder import (
+    PICKLES,
+    SafetensorsFiles,
+    pickle_error,
+    read_json,
+    spec_of_folder,
+)
 from pellucid.model.gguf import GgufFile
 from pellucid.model.hub import ALIASES, resolve
-from pellucid.model.spec import ModelSpec
-from pellucid.model.weights import DummyWeights, WeightSource, check_weights, dense_bytes
+from pellucid.model.sampling_defaults import SamplingDefaults, from_generation_config, from_gguf
+from pellucid.model.spec import ModelSpec, num_weights
 from pellucid.text.tokenizer import Tokenizer
 
-__all__ = ["Checkpoint", "WeightSource", "open_checkpoint"]
+if TYPE_CHECKING:
+    import torch
 
-DUMMY_DTYPE = torch.bfloat16
-"""What checkpoints of the kind that random weights stand in for are stored in."""
+    from pellucid.model.weights import WeightSource
 
+__all__ = ["Checkpoint", "open_checkpoint"]
 
-OpenWeights = Callable[[torch.dtype, torch.device | str], WeightSource]
+DUMMY_BYTES = 2
+"""Bytes of an element in checkpoints of the kind that random weights stand in for: bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,28 @@ class Checkpoint:
     spec: ModelSpec
     weight_bytes: int
     """Bytes of all weights as they are stored."""
-    open_weights: OpenWeights
+    stored: GgufFile | SafetensorsFiles | None
+    """The file or files that hold the weights; None: random ones."""
     build_tokenizer: Callable[[], Tokenizer | None]
+    sampling_defaults: SamplingDefaults
+    """Fields of `SamplingParams` that the model's authors recommend, for requests without them."""
 
     def weights(
-        self, dtype: torch.dtype = DUMMY_DTYPE, device: torch.device | str = "cpu"
+        self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> WeightSource:
-        """The weights. Random ones are made in `dtype` on `device`; a file's lie as they lie."""
-        return self.open_weights(dtype, device)
+        """The weights. Random ones are made in `dtype` (None: bfloat16) on `device`; a file's lie
+        as they lie."""
+        import torch
+
+        from pellucid.model.stored import GgufWeights, SafetensorsWeights
+        from pellucid.model.weights import DummyWeights
+
+        match self.stored:
+            case GgufFile() as file:
+                return GgufWeights(file)
+            case SafetensorsFiles() as files:
+                return SafetensorsWeights(files)
+        return DummyWeights(self.spec, dtype or torch.bfloat16, device)
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -69,10 +91,12 @@ def open_checkpoint(config: EngineConfig) -> Checkpoint:
         raise pickle_error(path)
     if path.suffix in (".safetensors", ".json"):
         raise ModelError(f"{path}: give the folder that holds it and config.json, not the file")
-    return open_gguf(path, name, dummy)
+    alias = ALIASES.get(config.model)
+    return open_gguf(path, name, dummy, alias.sampling if alias else {})
 
 
-def open_gguf(path: Path, name: str, dummy: bool) -> Checkpoint:
+def open_gguf(path: Path, name: str, dummy: bool, card: Mapping[str, float]) -> Checkpoint:
+    """`card`: the sampling parameters of the model's card, for a file that names none itself."""
     file = GgufFile(path)
     spec = file.spec
     check_weights(spec, file.entries, file.strangers, path)
@@ -80,28 +104,29 @@ def open_gguf(path: Path, name: str, dummy: bool) -> Checkpoint:
         name=name,
         path=path,
         spec=spec,
-        weight_bytes=dense_bytes(spec, DUMMY_DTYPE) if dummy else file.weight_bytes,
-        open_weights=partial(DummyWeights, spec) if dummy else lambda dtype, device: file,
+        weight_bytes=num_weights(spec) * DUMMY_BYTES if dummy else file.weight_bytes,
+        stored=None if dummy else file,
         build_tokenizer=lambda: Tokenizer.from_gguf(file.metadata),
+        sampling_defaults=from_gguf(file.metadata, path) or dict(card),
     )
 
 
 def open_folder(path: Path, name: str, dummy: bool) -> Checkpoint:
     spec = spec_of_folder(path)
-    if dummy:
-        weight_bytes = dense_bytes(spec, DUMMY_DTYPE)
-        open_weights: OpenWeights = partial(DummyWeights, spec)
-    else:
-        files = SafetensorsWeights(path, spec)
+    files = None if dummy else SafetensorsFiles(path, spec)
+    if files:
         check_weights(spec, files.entries, files.strangers, path)
-        weight_bytes, open_weights = files.weight_bytes, lambda dtype, device: files
+    generation = path / "generation_config.json"
     return Checkpoint(
         name=name,
         path=path,
         spec=spec,
-        weight_bytes=weight_bytes,
-        open_weights=open_weights,
+        weight_bytes=files.weight_bytes if files else num_weights(spec) * DUMMY_BYTES,
+        stored=files,
         build_tokenizer=partial(folder_tokenizer, path),
+        sampling_defaults=from_generation_config(
+            read_json(generation) if generation.exists() else {}, generation
+        ),
     )
 
 

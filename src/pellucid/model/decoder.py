@@ -17,9 +17,9 @@ import torch
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
 from pellucid.kernels.units import Deferred, Input, Stream, Units
-from pellucid.model.checkpoint import WeightSource
 from pellucid.model.rope import rope_tables
 from pellucid.model.spec import ModelSpec
+from pellucid.model.weights import WeightSource
 from pellucid.quant.linear import Linear, make_embedding, make_linear
 from pellucid.quant.tensor import WeightTensor
 from pellucid.stages import Clock

