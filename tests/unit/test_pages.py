@@ -30,3 +30,14 @@ def test_every_link_leads_to_a_file(path: Path) -> None:
     targets = [target for target, _ in LINK.findall(path.read_text(encoding="utf-8"))]
     files = [target for target in targets if "://" not in target and not target.startswith("/")]
     assert [target for target in files if not (path.parent / target).exists()] == []
+
+
+def test_every_name_in_the_glossary_stands_in_the_source() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    source = "\n".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "src" / "pellucid").rglob("*.py")
+    )
+    files = {path.name for path in (ROOT / "src" / "pellucid").rglob("*.py")}
+    names = {name for name in re.findall(r"`([\w.]+)`", text) if name not in files}
+    missing = [name for name in names if not all(part in source for part in name.split("."))]
+    assert missing == []
