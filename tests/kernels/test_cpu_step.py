@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from pellucid.errors import InputError
 from pellucid.kernels import CpuOps, TorchOps, make_units, need_step_kernels
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.ops import Ops
 
 CPU = torch.device("cpu")
@@ -82,11 +83,10 @@ def test_rotation_and_write(
     slots = torch.randperm(40, generator=torch.Generator().manual_seed(seed))[:tokens]
     results = []
     for ops in (fused, TorchOps()):
-        keys, values = torch.zeros(10, 4, kv_heads, dim, dtype=dtype), None
-        values = torch.zeros_like(keys)
+        kv = KVLayer(*torch.zeros(2, 10, 4, kv_heads, dim, dtype=dtype))
         rotation = (angle.cos(), angle.sin())
-        q = ops.rotate_and_write(qkv, norms, 1e-5, rotation, keys, values, slots)
-        results.append((q, keys, values))
+        q = ops.rotate_and_write(qkv, norms, 1e-5, rotation, kv, slots)
+        results.append((q, kv.keys, kv.values))
     for got, want in zip(*results, strict=True):
         close(got, want)
 
@@ -121,10 +121,10 @@ def test_what_does_not_fit_is_refused(fused: CpuOps) -> None:
         fused.norm(torch.zeros(2, 8), torch.ones(7), 1e-5)
     with pytest.raises(ValueError, match="cannot be added"):
         fused.add_norm(torch.zeros(2, 8), torch.zeros(3, 8), torch.ones(8), 1e-5)
-    keys = torch.zeros(2, 4, 1, 8)
+    kv = KVLayer(*torch.zeros(2, 2, 4, 1, 8))
     with pytest.raises(ValueError, match="does not fit"):
         fused.rotate_and_write(
-            torch.zeros(2, 3, 6), None, 0, (torch.zeros(2, 3),) * 2, keys, keys, torch.zeros(2)
+            torch.zeros(2, 3, 6), None, 0, (torch.zeros(2, 3),) * 2, kv, torch.zeros(2)
         )
 
 

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.skipif(not ON_HOPPER, reason="needs a Hopper GPU"),
 ]
 
+from pellucid.kernels.kv import KVLayer  # noqa: E402
 from pellucid.kernels.reference.attention import paged_attention  # noqa: E402
 from pellucid.kernels.triton.flash import make_tiles  # noqa: E402
 
@@ -41,6 +42,10 @@ class Case:
     rows: list[tuple[int, int, int]]
     tables: torch.Tensor
 
+    @property
+    def kv(self) -> KVLayer:
+        return KVLayer(self.keys, self.values)
+
     def run(self, tiling: HopperTiling | None = None) -> torch.Tensor:
         """The kernel's output; tokens of no row hold 7."""
         out = torch.full_like(self.q, 7.0)
@@ -48,7 +53,7 @@ class Case:
         tiles = make_tiles(self.rows, group, BLOCK_M) + [(2**30, 2**30)] * 5  # room for more
         rows = torch.tensor(self.rows, dtype=torch.int32)
         return flash_attention_hopper(
-            self.q, self.keys, self.values, out,
+            self.q, self.kv, out,
             torch.tensor(tiles, dtype=torch.int32).cuda(), rows.cuda(), self.tables,
             scale=self.q.shape[2] ** -0.5, tiling=tiling,
         )  # fmt: skip
@@ -56,7 +61,7 @@ class Case:
     def check(self, tiling: HopperTiling | None = None) -> None:
         """Compare with the formula; the last two tokens belong to no row."""
         want = paged_attention(
-            self.q, self.keys, self.values, self.rows, self.tables, scale=self.q.shape[2] ** -0.5
+            self.q, self.kv, self.rows, self.tables, scale=self.q.shape[2] ** -0.5
         )
         out = self.run(tiling)
         assert (out[-2:] == 7.0).all()
@@ -143,21 +148,19 @@ def test_a_cuda_graph_replays_it() -> None:
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        flash_attention_hopper(
-            case.q, case.keys, case.values, out, tiles, rows, case.tables, scale=128**-0.5
-        )
+        flash_attention_hopper(case.q, case.kv, out, tiles, rows, case.tables, scale=128**-0.5)
     graph.replay()
     assert torch.equal(out[:-2], want[:-2])
 
 
 def test_what_does_not_fit_is_refused() -> None:
     case = make_case([(10, 10)], 6, 2)
-    assert not fits(case.q, case.keys)  # 3 does not divide 128
+    assert not fits(case.q, case.kv)  # 3 does not divide 128
     with pytest.raises(ValueError, match="3 heads"):
         case.run()
     case = make_case([(10, 10)], 4, 2, page_size=64)
-    assert fits(case.q, case.keys)
-    assert not fits(case.q, case.keys, window=10)
-    assert not fits(case.q, case.keys, softcap=10.0)
+    assert fits(case.q, case.kv)
+    assert not fits(case.q, case.kv, window=10)
+    assert not fits(case.q, case.kv, softcap=10.0)
     with pytest.raises(ValueError, match="pages of 64"):
         case.run(HopperTiling(128, 2))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 
 pytest.importorskip("triton")
 
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.reference.attention import paged_attention
 from pellucid.kernels.triton.decode import (
     DecodeTiling,
@@ -40,6 +41,10 @@ class Case:
     rows: list[tuple[int, int, int]]
     tables: torch.Tensor
     out: torch.Tensor
+
+    @property
+    def kv(self) -> KVLayer:
+        return KVLayer(self.keys, self.values)
 
 
 def make_case(
@@ -84,7 +89,7 @@ def make_case(
 def expect(case: Case, **options: float) -> None:
     """`case.out` is the attention of the case's rows; tokens of others, or of rows without context,
     are as they were."""
-    want = paged_attention(case.q, case.keys, case.values, case.rows, case.tables, **options)
+    want = paged_attention(case.q, case.kv, case.rows, case.tables, **options)
     of_a_row = torch.zeros(len(want), dtype=torch.bool)
     for first, num_new, context in case.rows:
         of_a_row[first : first + num_new] = context > 0
@@ -99,7 +104,7 @@ def flash(case: Case, tiling: Tiling = SMALL, **options: float) -> None:
     tiles = listed(case.rows, group, tiling.block_m)
     rows = torch.tensor(case.rows, dtype=torch.int32)
     flash_attention(
-        case.q, case.keys, case.values, case.out, tiles.to(device), rows.to(device), case.tables,
+        case.q, case.kv, case.out, tiles.to(device), rows.to(device), case.tables,
         tiling=tiling, scale=0.125, **options,
     )  # fmt: skip
     expect(case, scale=0.125, **options)
@@ -125,7 +130,7 @@ def decode(
         for column in zip(*case.rows, strict=True)
     )
     decode_attention(
-        case.q, case.keys, case.values, case.out, firsts, contexts, case.tables,
+        case.q, case.kv, case.out, firsts, contexts, case.tables,
         num_new=case.rows[0][1], num_splits=num_splits, scratch=scratch,
         tiling=tiling or DecodeTiling(16, 4, 3, 1), scale=0.125, **options,
     )  # fmt: skip

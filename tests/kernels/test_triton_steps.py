@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.reference import steps as twin
 from pellucid.kernels.triton.gated import gated
 from pellucid.kernels.triton.norm import add_rms_norm, rms_norm
@@ -113,9 +114,9 @@ def test_rotation_and_write(
     # Heads before slots inside a page, keys and values in one pool: any strides will do.
     pools = normal(device, dtype, seed + 4, pages, 2, kv_heads, 4, dim)
     copies = pools.clone()
-    views = [p.transpose(2, 3).unbind(1) for p in (pools, copies)]
-    got = rotate_and_write(qkv, norms, 1e-6, rotation, *views[0], slots)
-    want = twin.rotate_and_write(qkv, norms, 1e-6, rotation, *views[1], slots)
+    views = [KVLayer(*p.transpose(2, 3).unbind(1)) for p in (pools, copies)]
+    got = rotate_and_write(qkv, norms, 1e-6, rotation, views[0], slots)
+    want = twin.rotate_and_write(qkv, norms, 1e-6, rotation, views[1], slots)
     close(got, want)
     close(pools[:, 0], copies[:, 0])
     assert torch.equal(pools[:, 1], copies[:, 1]), "values are stored as they come"
@@ -129,7 +130,7 @@ def test_places_beyond_two_billion_elements(device: str) -> None:
     rotation = (torch.ones(1, 64, device=device), torch.zeros(1, 64, device=device))
     slots = torch.tensor([69_999 * 16 + 15], device=device)
     values = torch.empty_like(keys)
-    rotate_and_write(qkv, None, 0.0, rotation, keys, values, slots)
+    rotate_and_write(qkv, None, 0.0, rotation, KVLayer(keys, values), slots)
     assert torch.equal(keys[-1, -1], qkv[0, 16:32])
     assert torch.equal(values[-1, -1], qkv[0, 32:])
 
@@ -175,15 +176,17 @@ def test_what_is_refused(device: str) -> None:
         gated(x, "relu")
     with pytest.raises(ValueError, match="gate_up must be"):
         gated(x[:, :63], "silu")
-    qkv, pool = torch.zeros(2, 4, 64, device=device), torch.zeros(1, 4, 1, 64, device=device)
+    qkv = torch.zeros(2, 4, 64, device=device)
+    pool = KVLayer(*torch.zeros(2, 1, 4, 1, 64, device=device))
+    cut = KVLayer(pool.keys[..., :32], pool.values)
     turn = torch.zeros(2, 32, device=device)
     slots = torch.zeros(2, dtype=torch.int64, device=device)
     with pytest.raises(ValueError, match="slots must be int64"):
-        rotate_and_write(qkv, None, 0.0, (turn, turn), pool, pool, slots.int())
+        rotate_and_write(qkv, None, 0.0, (turn, turn), pool, slots.int())
     with pytest.raises(ValueError, match="cos"):
-        rotate_and_write(qkv, None, 0.0, (turn[:1], turn), pool, pool, slots)
+        rotate_and_write(qkv, None, 0.0, (turn[:1], turn), pool, slots)
     with pytest.raises(ValueError, match="do not go with"):
-        rotate_and_write(qkv, None, 0.0, (turn, turn), pool[..., :32], pool, slots)
+        rotate_and_write(qkv, None, 0.0, (turn, turn), cut, slots)
 
 
 @pytest.mark.gpu

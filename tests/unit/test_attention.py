@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from pellucid.attention import AttentionRow, AttentionShape, Heads, make_attention
 from pellucid.attention.paged import block_index
+from pellucid.kernels.kv import KVLayer
 
 CPU = torch.device("cpu")
 BLOCK = 4
@@ -72,7 +73,7 @@ def test_matches_one_softmax_per_query(
         wanted.append(slow(q[at : at + num_new], k, v, num_new, shape))
         at += num_new
     backend = make_attention(name, CPU, torch.float32, HEADS)
-    got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
+    got = backend.attend(q, KVLayer(keys, values), backend.prepare(rows, CPU), shape)
     torch.testing.assert_close(got.double(), torch.cat(wanted), atol=1e-5, rtol=1e-4)
 
 
@@ -95,7 +96,7 @@ def test_decoding_in_chunks_is_decoding(dtype: torch.dtype, window: int) -> None
     for threads in (1, 2):
         torch.set_num_threads(threads)
         backend = make_attention("flash", CPU, dtype, HEADS)
-        got = backend.attend(q, keys, values, backend.prepare(rows, CPU), shape)
+        got = backend.attend(q, KVLayer(keys, values), backend.prepare(rows, CPU), shape)
         error = 1e-5 if dtype == torch.float32 else 1e-2
         torch.testing.assert_close(got.double(), torch.cat(wanted), atol=error, rtol=error)
 

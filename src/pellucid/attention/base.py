@@ -17,6 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from pellucid.kernels.kv import KVLayer
+
 
 @dataclass(frozen=True, slots=True)
 class AttentionRow:
@@ -51,13 +53,12 @@ class AttentionBackend(Protocol):
     def attend(
         self,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        kv: KVLayer,
         rows: Any,
         shape: AttentionShape,
     ) -> torch.Tensor:
-        """q [tokens, heads, dim], keys/values [num_blocks, block_size, kv_heads, dim] (the new
-        tokens' are in place already) → [tokens, heads, dim]. `rows`: what `prepare` gave."""
+        """q [tokens, heads, dim] → [tokens, heads, dim]; the new tokens' keys and values are in
+        `kv` already. `rows`: what `prepare` gave."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.paged import PagedRow, page
 from pellucid.attention.sdpa import attend_rows
 from pellucid.kernels.cpu.step import SingleRows, StepKernels
+from pellucid.kernels.kv import KVLayer
 
 
 class FlashRows:
@@ -44,8 +45,7 @@ class FlashAttention:
     def attend(
         self,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        kv: KVLayer,
         rows: FlashRows,
         shape: AttentionShape,
     ) -> torch.Tensor:
@@ -53,13 +53,12 @@ class FlashAttention:
         if rows.single.num_rows:
             self._kernels.attend(
                 q,
-                keys,
-                values,
+                kv,
                 out,
                 rows.single,
                 scale=shape.scale,
                 window=shape.window,
                 softcap=shape.softcap,
             )
-        attend_rows(q, keys, values, rows.long, shape, out)
+        attend_rows(q, kv, rows.long, shape, out)
         return out

@@ -21,6 +21,7 @@ from functools import cache
 import torch
 
 from pellucid.attention.base import AttentionRow, AttentionShape, PaddedRows
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton.decode import (
     Scratch,
     choose_splits,
@@ -109,8 +110,7 @@ class FlashGpuAttention:
     def attend(
         self,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        kv: KVLayer,
         rows: GpuRows,
         shape: AttentionShape,
     ) -> torch.Tensor:
@@ -118,13 +118,12 @@ class FlashGpuAttention:
         scale, window, softcap = shape.scale, shape.window, shape.softcap
         if (long := rows.long) is not None:
             where = (long.tiles, long.rows, long.tables)
-            if fits(q, keys, window=window, softcap=softcap):
-                flash_attention_hopper(q, keys, values, out, *where, scale=scale)
+            if fits(q, kv, window=window, softcap=softcap):
+                flash_attention_hopper(q, kv, out, *where, scale=scale)
             else:
                 flash_attention(
                     q,
-                    keys,
-                    values,
+                    kv,
                     out,
                     *where,
                     scale=scale,
@@ -134,8 +133,7 @@ class FlashGpuAttention:
         if (single := rows.single) is not None:
             decode_attention(
                 q,
-                keys,
-                values,
+                kv,
                 out,
                 single.firsts,
                 single.contexts,

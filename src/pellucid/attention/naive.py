@@ -16,6 +16,7 @@ import torch
 
 from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.paged import PagedRow, page, take, visible
+from pellucid.kernels.kv import KVLayer
 
 
 class NaiveAttention:
@@ -27,14 +28,13 @@ class NaiveAttention:
     def attend(
         self,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        kv: KVLayer,
         rows: list[PagedRow],
         shape: AttentionShape,
     ) -> torch.Tensor:
         out = torch.empty_like(q)
         for row in rows:
-            k, v = take(keys, row, 0), take(values, row, 0)
+            k, v = take(kv.keys, row, 0), take(kv.values, row, 0)
             out[row.queries] = attend_row(q[row.queries], k, v, shape)
         return out
 

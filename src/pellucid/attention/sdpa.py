@@ -24,6 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention as sdpa
 from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.naive import attend_row
 from pellucid.attention.paged import PagedRow, page, take, visible
+from pellucid.kernels.kv import KVLayer
 
 
 class SdpaAttention:
@@ -35,20 +36,18 @@ class SdpaAttention:
     def attend(
         self,
         q: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
+        kv: KVLayer,
         rows: list[PagedRow],
         shape: AttentionShape,
     ) -> torch.Tensor:
         out = torch.empty_like(q)
-        attend_rows(q, keys, values, rows, shape, out)
+        attend_rows(q, kv, rows, shape, out)
         return out
 
 
 def attend_rows(
     q: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
+    kv: KVLayer,
     rows: list[PagedRow],
     shape: AttentionShape,
     out: torch.Tensor,
@@ -56,7 +55,7 @@ def attend_rows(
     """Attention of `rows` into their part of `out`."""
     for row in rows:
         first = _first_visible(row, shape.window)
-        k, v = take(keys, row, first), take(values, row, first)
+        k, v = take(kv.keys, row, first), take(kv.values, row, first)
         out[row.queries] = _attend_row(q[row.queries], k, v, row, first, shape)
 
 

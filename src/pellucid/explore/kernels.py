@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pellucid.attention import AttentionRow, AttentionShape, Heads, make_attention
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.ops import TorchOps
 from pellucid.kernels.triton import flash_hopper, gated, norm, rotary, sample
 from pellucid.kernels.triton.decode import choose_splits, decode_attention, make_scratch
@@ -143,9 +144,8 @@ def rotations(limits: Limits) -> Iterator[Timing]:
     heads, kv, dim = 16, 8, 128
     weights = (torch.ones(dim, device=DEVICE), torch.ones(dim, device=DEVICE))
     for tokens in (64, 8192):
-        pool = [
-            torch.zeros(tokens // PAGE + 1, PAGE, kv, dim, device=DEVICE).bfloat16() for _ in "kv"
-        ]
+        size_of_pool = (tokens // PAGE + 1, PAGE, kv, dim)
+        pool = KVLayer(*(torch.zeros(size_of_pool, device=DEVICE).bfloat16() for _ in "kv"))
         slots = torch.arange(tokens, device=DEVICE)
         turn = (
             torch.rand(tokens, dim // 2, device=DEVICE),
@@ -153,12 +153,13 @@ def rotations(limits: Limits) -> Iterator[Timing]:
         )
         size = tokens * (heads + 2 * kv) * dim * 2
         sets = [rand(tokens, heads + 2 * kv, dim) for _ in range(copies(2 * size))]
-        more: Any = (weights, 1e-6, turn, *pool, slots)
+        more: Any = (weights, 1e-6, turn, pool, slots)
         ours = [partial(rotary.rotate_and_write, x, *more) for x in sets]
         theirs = [partial(TorchOps().rotate_and_write, x, *more) for x in sets]
-        shape = f"{tokens} x 16/8 heads x 128"
         name = "QK-norm + RoPE + KV write"
-        yield timing(name, shape, ours, 2 * size, "bytes", limits, "torch", theirs)
+        yield timing(
+            name, f"{tokens} x 16/8 heads x 128", ours, 2 * size, "bytes", limits, "torch", theirs
+        )
 
 
 def gates(limits: Limits) -> Iterator[Timing]:
@@ -206,8 +207,7 @@ def decode_timing(rows: int, context: int, heads: int, kv: int, limits: Limits) 
         partial(
             decode_attention,
             q,
-            k,
-            v,
+            KVLayer(k, v),
             out,
             firsts,
             contexts,
@@ -247,19 +247,19 @@ def prefill_timing(
     By the kernel that the engine would take, or by the one that runs `anywhere`.
     """
     blocks = -(-tokens // PAGE)
-    keys, values = (rand(blocks, PAGE, kv, 128) for _ in "kv")
+    pool = KVLayer(*(rand(blocks, PAGE, kv, 128) for _ in "kv"))
     tables = torch.randperm(blocks, device=DEVICE, dtype=torch.int32)[None]
     q = rand(tokens, heads, 128)
     out = torch.empty_like(q)
     rows = [(0, tokens, tokens)]
     attend: Any = flash_attention
     block_m = choose_tiling(128, q.dtype, PAGE, on_hopper(DEVICE)).block_m
-    if flash_hopper.fits(q, keys) and not anywhere:
+    if flash_hopper.fits(q, pool) and not anywhere:
         attend, block_m = flash_hopper.flash_attention_hopper, flash_hopper.BLOCK_M
     tiles = torch.tensor(make_tiles(rows, heads // kv, block_m), dtype=torch.int32, device=DEVICE)
     row = torch.tensor(rows, dtype=torch.int32, device=DEVICE)
-    ours = partial(attend, q, keys, values, out, tiles, row, tables, scale=128**-0.5)
-    k, v = (t.view(1, -1, kv, 128)[:, :tokens].transpose(1, 2) for t in (keys, values))
+    ours = partial(attend, q, pool, out, tiles, row, tables, scale=128**-0.5)
+    k, v = (t.view(1, -1, kv, 128)[:, :tokens].transpose(1, 2) for t in (pool.keys, pool.values))
     dense = partial(
         F.scaled_dot_product_attention, q.transpose(0, 1)[None], k, v, is_causal=True,
         enable_gqa=kv != heads,
@@ -280,13 +280,13 @@ def attention_memory(name: str, tokens: int, heads: int = 32, kv: int = 8) -> in
     shape = Heads(heads, kv, 128, PAGE)
     backend = make_attention(name, DEVICE, torch.bfloat16, shape)
     blocks = -(-tokens // PAGE)
-    keys, values = (rand(blocks, PAGE, kv, 128) for _ in "kv")
+    pool = KVLayer(*(rand(blocks, PAGE, kv, 128) for _ in "kv"))
     q = rand(tokens, heads, 128)
     rows = backend.prepare([AttentionRow(slice(0, tokens), tokens, list(range(blocks)))], DEVICE)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
-    out = backend.attend(q, keys, values, rows, AttentionShape(128**-0.5))
+    out = backend.attend(q, pool, rows, AttentionShape(128**-0.5))
     peak = torch.cuda.max_memory_allocated()
     return int(peak - before) - out.numel() * out.element_size()
 

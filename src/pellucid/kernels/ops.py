@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pellucid.kernels.cpu.step import StepKernels
+from pellucid.kernels.kv import KVLayer
 
 
 class Ops(Protocol):
@@ -40,15 +41,13 @@ class Ops(Protocol):
         norms: tuple[Tensor, Tensor] | None,
         eps: float,
         rotation: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
         """Norm and turn q and k, store k and v; returns q [T, heads, dim].
 
         qkv [T, heads + 2·kv_heads, dim]; norms: weights of q and k, float32 [dim]; rotation: cos
-        and sin, float32 [T, half]; keys, values [num_blocks, block_size, kv_heads, dim]; slots
-        int64 [T].
+        and sin, float32 [T, half]; slots int64 [T]: where in `kv`, seen flat, each token goes.
         """
 
     def gated(self, gate_up: Tensor, activation: str) -> Tensor:
@@ -75,17 +74,16 @@ class TorchOps:
         norms: tuple[Tensor, Tensor] | None,
         eps: float,
         rotation: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
-        kv_heads = keys.shape[2]
+        kv_heads = kv.num_kv_heads
         q, k, v = qkv[:, : -2 * kv_heads], qkv[:, -2 * kv_heads : -kv_heads], qkv[:, -kv_heads:]
         if norms is not None:
             q, k = self.norm(q, norms[0], eps), self.norm(k, norms[1], eps)
         cos, sin = (table[:, None, :].to(qkv.dtype) for table in rotation)
-        keys.flatten(0, 1).index_copy_(0, slots, rotate(k, cos, sin))
-        values.flatten(0, 1).index_copy_(0, slots, v)
+        kv.keys.flatten(0, 1).index_copy_(0, slots, rotate(k, cos, sin))
+        kv.values.flatten(0, 1).index_copy_(0, slots, v)
         return rotate(q, cos, sin)
 
     def gated(self, gate_up: Tensor, activation: str) -> Tensor:
@@ -129,11 +127,10 @@ class CpuOps:
         norms: tuple[Tensor, Tensor] | None,
         eps: float,
         rotation: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
-        return self._kernels.rotate_and_write(qkv, norms, eps, rotation, keys, values, slots)
+        return self._kernels.rotate_and_write(qkv, norms, eps, rotation, kv, slots)
 
     def gated(self, gate_up: Tensor, activation: str) -> Tensor:
         return self._kernels.gated(gate_up, gelu=activation == "gelu_tanh")

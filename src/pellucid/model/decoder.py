@@ -81,20 +81,19 @@ class Layer:
         """The residual stream [T, hidden] with both branches added, or about to be; of the tokens
         `keep` only, if given."""
         spec, eps, units = self.spec, self.spec.norm_eps, self.units
-        cached = cache.layers[self.index]
-        keys, values = cached.keys, cached.values
+        kv = cache.layers[self.index]
         stream, h = normed(units, stream, self.attn_norm, eps, clock)
         qkv = units.linear(h, self.qkv)
         qkv = qkv.view(len(qkv), -1, spec.head_dim)
         clock.lap("qkv")
-        q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, keys, values, batch.slots)
+        q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, kv, batch.slots)
         clock.lap("kv_write")
         rows = batch.rows
         if keep is not None:
             stream, q, rows = Stream(stream.settled[keep]), q[keep], batch.kept_rows
             if not len(keep):
                 return stream
-        h = attention.attend(q, keys, values, rows, self.shape).flatten(1)
+        h = attention.attend(q, kv, rows, self.shape).flatten(1)
         clock.lap("attention")
         stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")

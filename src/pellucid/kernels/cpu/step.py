@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
+
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 MAX_DIM, MAX_HEADS = 512, 128
 """Elements of a head, and query heads: as in step.c."""
@@ -114,14 +116,14 @@ class StepKernels:
         norms: tuple[Tensor, Tensor] | None,
         eps: float,
         rotation: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
         """See `Ops.rotate_and_write`."""
         cos, sin = rotation
+        keys, values = kv.keys, kv.values
         num_tokens, all_heads, dim = qkv.shape
-        kv_heads, half = keys.shape[2], cos.shape[1]
+        kv_heads, half = kv.num_kv_heads, cos.shape[1]
         heads = all_heads - 2 * kv_heads
         fits = keys.shape == values.shape and keys.shape[3] == dim and len(slots) == num_tokens
         plain = all(t.is_contiguous() for t in (qkv, cos, sin, keys, values, slots))
@@ -163,8 +165,7 @@ class StepKernels:
     def attend(
         self,
         q: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         out: Tensor,
         rows: SingleRows,
         *,
@@ -174,7 +175,7 @@ class StepKernels:
     ) -> None:
         """Attention of the rows with one new token, into `out`. Shapes: `AttentionBackend`."""
         _, heads, dim = q.shape
-        kv_heads = keys.shape[2]
+        keys, values, kv_heads = kv.keys, kv.values, kv.num_kv_heads
         if dim > MAX_DIM or heads % kv_heads or heads > MAX_HEADS:
             raise ValueError(f"{heads} heads of {dim} over {kv_heads} key heads: not supported")
         if not all(t.is_contiguous() for t in (q, keys, values, out)):
@@ -189,7 +190,7 @@ class StepKernels:
             heads,
             kv_heads,
             dim,
-            keys.shape[1],
+            kv.block_size,
             window,
             scale,
             softcap,

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
+
 
 def paged_attention(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     rows: Sequence[tuple[int, int, int]],
     tables: Tensor,
     *,
@@ -21,21 +22,20 @@ def paged_attention(
 ) -> Tensor:
     """Causal attention of a ragged batch, row after row, in float64: [tokens, heads, dim].
 
-    q: [tokens, heads, dim]; keys, values: [num_pages, page_size, kv_heads, dim]; rows: (first token
-    in q, new tokens, context) each; tables: int [num_rows, max_pages]. Query i of n sees positions
+    q: [tokens, heads, dim]; rows: (first token in q, new tokens, context) each; tables: int
+    [num_rows, max_pages]. Query i of n sees positions
     0 .. context - n + i, with window > 0 the last `window` of them; a row of context 0 gets zeros,
     and so do tokens of no row.
     """
-    _, page_size, kv_heads, _ = keys.shape
-    group = q.shape[1] // kv_heads
+    group = q.shape[1] // kv.num_kv_heads
     out = torch.zeros(q.shape, dtype=torch.float64, device=q.device)
     for (first, num_new, context), table in zip(rows, tables, strict=True):
         if not context:
             continue
-        pages = table[: -(-context // page_size)].long()
+        pages = table[: -(-context // kv.block_size)].long()
         k, v = (
             pool[pages].flatten(0, 1)[:context].double().repeat_interleave(group, 1)
-            for pool in (keys, values)
+            for pool in (kv.keys, kv.values)
         )  # [context, heads, dim]
         tokens = slice(first, first + num_new)
         scores = torch.einsum("qhd,khd->hqk", q[tokens].double(), k) * scale

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
+
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x / rms(x) · weight over the last dimension."""
@@ -28,19 +30,19 @@ def rotate_and_write(
     norms: tuple[Tensor, Tensor] | None,
     eps: float,
     rotation: tuple[Tensor, Tensor],
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     slots: Tensor,
 ) -> Tensor:
     """q normed and turned; k, the same, and v written to their slots, one token at a time."""
-    page_size, kv_heads = keys.shape[1], keys.shape[2]
+    page_size, kv_heads = kv.block_size, kv.num_kv_heads
     q, k, v = qkv.double().split((qkv.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
     if norms is not None:
         q, k = _normed(q, norms[0], eps), _normed(k, norms[1], eps)
     q, k = _turned(q, *rotation), _turned(k, *rotation)
     for token, slot in enumerate(slots.tolist()):
-        keys[slot // page_size, slot % page_size] = k[token].to(keys.dtype)
-        values[slot // page_size, slot % page_size] = v[token].to(values.dtype)
+        place = slot // page_size, slot % page_size
+        kv.keys[place] = k[token].to(kv.keys.dtype)
+        kv.values[place] = v[token].to(kv.values.dtype)
     return q.to(qkv.dtype)
 
 

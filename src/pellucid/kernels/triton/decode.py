@@ -40,6 +40,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton.flash import LOG2_E, check, tanh
 
 PROGRAMS_PER_SM = 2
@@ -273,8 +274,7 @@ def _decode_kernel(
 
 def decode_attention(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     out: Tensor,
     firsts: Tensor,
     contexts: Tensor,
@@ -292,8 +292,7 @@ def decode_attention(
     """Causal attention of rows with `num_new` new tokens each, over pages; fills and returns `out`.
 
     q, out: [tokens, heads, dim], the last dimension dense; tokens of no row are left alone in out.
-    keys, values: [num_pages, page_size, kv_heads, dim], of q's dtype, equal strides, the last 1;
-        they hold the new tokens too.
+    kv: keys and values of q's dtype, of equal strides, the last 1; they hold the new tokens too.
     firsts: int32 [num_rows]: a row's queries are q[firsts[r]] and the num_new - 1 after it.
     contexts: int32 [num_rows], on the device: positions of the row, the new tokens included. A row
         of context 0 (a place that a captured graph has and the step does not need) is left alone.
@@ -305,8 +304,9 @@ def decode_attention(
     them; with softcap > 0 a score is softcap · tanh(scale · q·k / softcap).
     Raises ValueError for shapes, strides and types that do not fit.
     """
+    keys, values = kv.keys, kv.values
     _, page_size, kv_heads, dim = keys.shape
-    check(q, keys, values, out)
+    check(q, kv, out)
     heads, num_rows = q.shape[1], len(contexts)
     group = heads // kv_heads
     lines = num_new * group

@@ -48,6 +48,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from pellucid.kernels.kv import KVLayer
+
 LOG2_E = math.log2(math.e)
 
 
@@ -303,8 +305,7 @@ def _flash_kernel(
 
 def flash_attention(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     out: Tensor,
     tiles: Tensor,
     rows: Tensor,
@@ -318,8 +319,7 @@ def flash_attention(
     """Causal attention of rows with many new tokens, over pages; fills and returns `out`.
 
     q, out: [tokens, heads, dim], the last dimension dense; tokens of no tile are left alone in out.
-    keys, values: [num_pages, page_size, kv_heads, dim], of q's dtype, equal strides, the last 1;
-        they hold the new tokens too.
+    kv: keys and values of q's dtype, of equal strides, the last 1; they hold the new tokens too.
     tiles: int32 [1 + num_tiles, 2] from `make_tiles`, made with the same tiling's `block_m`; what
         stands behind the list is not looked at.
     rows: int32 [num_rows, 3]: first token in q, new tokens, context (the new tokens included).
@@ -329,9 +329,10 @@ def flash_attention(
     them; with softcap > 0 a score is softcap · tanh(scale · q·k / softcap).
     Raises ValueError for shapes, strides and types that do not fit.
     """
+    keys, values = kv.keys, kv.values
     _, page_size, kv_heads, dim = keys.shape
     group = q.shape[1] // kv_heads
-    check(q, keys, values, out)
+    check(q, kv, out)
     if not (tiles.is_contiguous() and rows.is_contiguous() and tables.stride(1) == 1):
         raise ValueError("tiles, rows and the rows of tables must be dense")
     if tiling is None:
@@ -358,8 +359,9 @@ def flash_attention(
     return out
 
 
-def check(q: Tensor, keys: Tensor, values: Tensor, out: Tensor) -> None:
+def check(q: Tensor, kv: KVLayer, out: Tensor) -> None:
     """What both attention kernels ask of their tensors. Raises ValueError."""
+    keys, values = kv.keys, kv.values
     _, page_size, kv_heads, dim = keys.shape
     if q.shape != out.shape or q.shape[2] != dim or q.shape[1] % kv_heads:
         raise ValueError(

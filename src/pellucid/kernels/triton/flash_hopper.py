@@ -60,6 +60,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 )
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton.flash import LOG2_E, _box_steps, _boxes, check, on_hopper
 
 BLOCK_M = 128
@@ -90,16 +91,15 @@ def choose_tiling(page_size: int) -> HopperTiling:
     return HopperTiling(128, 2) if page_size >= 128 else HopperTiling(64, 4)
 
 
-def fits(q: Tensor, keys: Tensor, *, window: int = 0, softcap: float = 0.0) -> bool:
+def fits(q: Tensor, kv: KVLayer, *, window: int = 0, softcap: float = 0.0) -> bool:
     """Whether `flash_attention_hopper` can do this; else `flash_attention` must."""
-    _, page_size, kv_heads, dim = keys.shape
     return (
         on_hopper(q.device)
         and torch.cuda.get_device_capability(q.device)[0] == 9
         and q.dtype in _GL_TYPES
-        and dim in (64, 128)
-        and page_size >= 64
-        and BLOCK_M % (q.shape[1] // kv_heads) == 0
+        and kv.head_dim in (64, 128)
+        and kv.block_size >= 64
+        and BLOCK_M % (q.shape[1] // kv.num_kv_heads) == 0
         and not window
         and not softcap
     )
@@ -449,8 +449,7 @@ def _hopper_boxes(pool: Tensor, block_n: int) -> TensorDescriptor:
 
 def flash_attention_hopper(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     out: Tensor,
     tiles: Tensor,
     rows: Tensor,
@@ -462,8 +461,8 @@ def flash_attention_hopper(
     """Causal attention of rows with many new tokens, over pages; fills and returns `out`.
 
     q, out: [tokens, heads, dim], the last dimension dense; tokens of no tile are left alone in out.
-    keys, values: [num_pages, page_size, kv_heads, dim], of q's dtype, equal strides, the last 1;
-        they hold the new tokens too. Values behind a context, in its last page, must be finite.
+    kv: keys and values of q's dtype, of equal strides, the last 1; they hold the new tokens too.
+        Values behind a context, in its last page, must be finite.
     tiles: int32 [1 + num_tiles, 2] from `make_tiles`, made with `BLOCK_M`; what stands behind the
         list is not looked at.
     rows: int32 [num_rows, 3]: first token in q, new tokens, context (the new tokens included).
@@ -473,9 +472,10 @@ def flash_attention_hopper(
     Query i of n sees positions 0 .. context - n + i. Raises ValueError for shapes, strides and
     types that do not fit; `fits` tells whether a model's do.
     """
+    keys, values = kv.keys, kv.values
     _, page_size, kv_heads, dim = keys.shape
     group = q.shape[1] // kv_heads
-    check(q, keys, values, out)
+    check(q, kv, out)
     if not (tiles.is_contiguous() and rows.is_contiguous() and tables.stride(1) == 1):
         raise ValueError("tiles, rows and the rows of tables must be dense")
     if tiling is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton import gated as gated_kernel
 from pellucid.kernels.triton import norm as norm_kernel
 from pellucid.kernels.triton import rotary
@@ -30,12 +31,11 @@ class TritonOps:
         norms: tuple[Tensor, Tensor] | None,
         eps: float,
         rotation: tuple[Tensor, Tensor],
-        keys: Tensor,
-        values: Tensor,
+        kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
         early = on_hopper(qkv.device)
-        return rotary.rotate_and_write(qkv, norms, eps, rotation, keys, values, slots, pdl=early)
+        return rotary.rotate_and_write(qkv, norms, eps, rotation, kv, slots, pdl=early)
 
     def gated(self, gate_up: Tensor, activation: str) -> Tensor:
         return gated_kernel.gated(gate_up, activation, pdl=on_hopper(gate_up.device))

@@ -22,6 +22,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from pellucid.kernels.kv import KVLayer
+
 FEW_TOKENS = 64
 
 
@@ -160,8 +162,7 @@ def rotate_and_write(
     norms: tuple[Tensor, Tensor] | None,
     eps: float,
     rotation: tuple[Tensor, Tensor],
-    keys: Tensor,
-    values: Tensor,
+    kv: KVLayer,
     slots: Tensor,
     *,
     pdl: bool = False,
@@ -169,13 +170,14 @@ def rotate_and_write(
     """Norm and turn q and k, store k and v; returns q [T, heads, dim].
 
     qkv [T, heads + 2·kv_heads, dim], dim contiguous; norms: weights of q and k, float32 [dim];
-    rotation: cos and sin, float32 [T, half], 2·half ≤ dim; keys, values [num_pages, page_size,
-    kv_heads, dim], any strides and dtype; slots int64 [T]. `pdl`: start while the kernel before is
+    rotation: cos and sin, float32 [T, half], 2·half ≤ dim; kv: of any strides and dtype; slots
+    int64 [T]. `pdl`: start while the kernel before is
     still running (`gemv.py` says how). Raises ValueError for other shapes.
     """
     cos, sin = rotation
     tokens, num_heads, dim = qkv.shape
-    page_size, kv_heads = keys.shape[1], keys.shape[2]
+    keys, values = kv.keys, kv.values
+    page_size, kv_heads = kv.block_size, kv.num_kv_heads
     heads, half = num_heads - 2 * kv_heads, cos.shape[1]
     if values.shape != keys.shape or keys.shape[3] != dim or heads < 1:
         raise ValueError(f"keys {keys.shape}, values {values.shape} do not go with qkv {qkv.shape}")
