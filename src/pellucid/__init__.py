@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # what type checkers take to be true; typing itself costs 10 ms to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from pellucid.config import EngineConfig
     from pellucid.errors import InputError
     from pellucid.llm import LLM

@@ -7,6 +7,8 @@ Anything else that escapes is a bug of ours and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input: a file, an option or a request that cannot be used as given.
@@ -23,3 +25,13 @@ class InputError(ValueError):
 
 class ModelError(InputError):
     """A checkpoint that cannot be loaded: the message names the file and what to do."""
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """` Did you mean …?` if something known looks like `word`; else nothing. Capitals count for
+    nothing: `H100` is close to `h100`."""
+    import difflib  # only those who err wait for it
+
+    names = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(word.lower(), names, n=1)
+    return f" Did you mean {names[close[0]]}?" if close else ""

@@ -17,6 +17,8 @@ from pellucid.text.tokenizer import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[int]"
 Message: TypeAlias = Mapping[str, Any]
+Work: TypeAlias = list[tuple[list[int], SamplingParams]]
+"""Prompts as token ids, each with its parameters."""
 
 
 class LLM:
@@ -74,10 +76,20 @@ class LLM:
         model's own defaults hold, but for the single fields of `SamplingParams` given as keywords.
         Returns `n` outputs per prompt, in the order of the prompts and then of `index`.
         """
-        several = _as_list(prompts)
-        settings = self._spread(params, fields, len(several))
-        ids = [self._encode(prompt) for prompt in several]
-        return self._complete(list(zip(ids, settings, strict=True)))
+        return self._complete(self._work(prompts, params, fields))
+
+    def stream_all(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        **fields: Any,
+    ) -> Generator[tuple[int, Output], None, None]:
+        """Complete the prompts side by side, piece by piece, whichever comes first.
+
+        `params` and `fields` as in `generate`. Yields the number of a prompt, from 0, and what is
+        new of one of its answers. Closing the iterator early ends all requests.
+        """
+        return self._stream_all(self._work(prompts, params, fields))
 
     def chat(
         self,
@@ -107,43 +119,58 @@ class LLM:
         iterator early ends the request.
         """
         [settings] = self._spread(params, fields, 1)
-        return self._stream(self._add(self._encode_any(prompt), settings), settings.n)
+        ids = self._encode_any(prompt)
+        return self._stream(self._add(ids, settings, deque()), settings.n)
 
     def _stream(self, request_id: str, num_open: int) -> Generator[Output, None, None]:
-        inbox = self._inbox[request_id]
         try:
-            while num_open:
-                while not inbox:
-                    self._pump()
-                output = inbox.popleft()
-                num_open -= output.finish_reason is not None
-                yield output
+            yield from self._until_done(self._inbox[request_id], num_open)
         finally:
-            self.engine.abort(request_id)
-            del self._inbox[request_id]
+            self._forget([request_id])
 
-    def _complete(self, work: list[tuple[list[int], SamplingParams]]) -> list[Output]:
-        streams: list[Iterator[Output]] = []
-        results: dict[tuple[str, int], Output] = {}
-        self.engine.scheduler.expects_more = True
+    def _stream_all(self, work: Work) -> Generator[tuple[int, Output], None, None]:
+        inbox: deque[Output] = deque()
+        numbers: dict[str, int] = {}
         try:
-            for ids, params in work:
-                request_id = self._add(ids, params)
-                streams.append(self._stream(request_id, params.n))
-                for index in range(params.n):
-                    results[request_id, index] = Output(request_id=request_id, index=index)
+            for number, (ids, params) in enumerate(work):
+                numbers[self._add(ids, params, inbox)] = number
             self.engine.scheduler.expects_more = False
-            for output in itertools.chain.from_iterable(streams):
-                results[output.request_id, output.index].extend(output)
+            for piece in self._until_done(inbox, sum(params.n for _, params in work)):
+                yield numbers[piece.request_id], piece
         finally:
             self.engine.scheduler.expects_more = True
-            self._forget(request_id for request_id, _ in results)
-        return list(results.values())
+            self._forget(numbers)
 
-    def _add(self, ids: list[int], params: SamplingParams) -> str:
+    def _until_done(self, inbox: deque[Output], num_open: int) -> Iterator[Output]:
+        """Pieces as they come, until that many answers have ended."""
+        while num_open:
+            while not inbox:
+                self._pump()
+            piece = inbox.popleft()
+            num_open -= piece.finish_reason is not None
+            yield piece
+
+    def _complete(self, work: Work) -> list[Output]:
+        answers: dict[tuple[int, int], Output] = {}
+        for number, piece in self._stream_all(work):
+            empty = Output(request_id=piece.request_id, index=piece.index)
+            answers.setdefault((number, piece.index), empty).extend(piece)
+        return [answers[key] for key in sorted(answers)]
+
+    def _work(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None,
+        fields: dict[str, Any],
+    ) -> Work:
+        several = _as_list(prompts)
+        settings = self._spread(params, fields, len(several))
+        return [(self._encode(p), s) for p, s in zip(several, settings, strict=True)]
+
+    def _add(self, ids: list[int], params: SamplingParams, inbox: deque[Output]) -> str:
         request_id = str(next(self._ids))
         self.engine.add(Request(id=request_id, prompt_token_ids=ids, params=params))
-        self._inbox[request_id] = deque()
+        self._inbox[request_id] = inbox
         return request_id
 
     def _pump(self) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gguf
 import numpy as np
 import pytest
 
 from pellucid.cli import main
+from pellucid.cli.common import parse_lengths, sampling_from
+from pellucid.cli.generate import MAX_TOKENS
+from pellucid.cli.parser import Parser
+from pellucid.cli.verbs import VERBS, build_parser, fill
 from pellucid.features import FEATURES
 from pellucid.model.hub import ALIASES
+from pellucid.request import Output, SamplingParams
 
 DUMMY = ["--load-format", "dummy", "--device", "cpu", "--num-blocks", "64"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Run; it must exit with 2 and say one line."""
+    """Run; it must exit with 2 and say one line, which is returned."""
     try:
         status = main(argv)
     except SystemExit as stop:  # argparse's own refusals
@@ -26,7 +34,8 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     said = capsys.readouterr()
     assert status == 2, said.err
     assert said.out == ""
-    return said.err.strip().splitlines()[-1]
+    (line,) = said.err.strip().splitlines()
+    return line
 
 
 def test_generate_writes_the_fields_of_output(
@@ -44,6 +53,140 @@ def test_generate_writes_the_fields_of_output(
         assert line["finish_reason"] == "length"
         assert line["stats"]["num_output_tokens"] == 4
         assert [e["token_id"] for e in line["logprobs"]] == line["token_ids"]
+
+
+def test_text_of_several_prompts_comes_in_their_order(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pellucid.cli.generate import TextInOrder, ids_of
+
+    out = TextInOrder(1, ids_of)
+    for number, token in ((1, 11), (2, 12)):
+        out.write(number, Output(request_id="", token_ids=[token]))
+    assert capsys.readouterr().out == ""
+    out.write(0, Output(request_id="", token_ids=[10]))
+    assert capsys.readouterr().out.split() == ["10", "11", "12"]
+
+
+class Interrupted:
+    """An engine of three prompts: the second ends, then Ctrl-C."""
+
+    def stream_all(self, *_: Any) -> Iterator[tuple[int, Output]]:
+        yield 0, Output(request_id="a", token_ids=[5])
+        yield 1, Output(request_id="b", token_ids=[6], text="six")
+        yield 1, Output(request_id="b", token_ids=[7], text=" seven", finish_reason="stop")
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_keeps_the_answers_that_have_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pellucid.cli.generate import JsonLines, TextInOrder, complete, text_of
+
+    llm: Any = Interrupted()
+    file = tmp_path / "answers.jsonl"
+    with file.open("w") as out:
+        assert complete(llm, ["x"] * 3, SamplingParams(), JsonLines(out)) == 130
+    (line,) = map(json.loads, file.read_text().splitlines())
+    assert (line["request_id"], line["text"], line["token_ids"]) == ("1", "six seven", [6, 7])
+    assert "interrupted: 1 of 3 answers had ended" in capsys.readouterr().err
+
+    assert complete(llm, ["x"] * 3, SamplingParams(), TextInOrder(1, text_of)) == 130
+    assert capsys.readouterr().out == "six seven\n"
+
+
+def test_generate_has_a_limit_of_its_own() -> None:
+    given = build_parser(["generate"]).parse_args(["generate", "x"])
+    assert sampling_from(given, max_tokens=MAX_TOKENS).max_tokens == 256
+    given = build_parser(["generate"]).parse_args(["generate", "x", "--max-tokens", "-1"])
+    assert sampling_from(given, max_tokens=MAX_TOKENS).max_tokens is None
+
+
+class Ended(BaseException):
+    """Instead of the end of the process."""
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`os._exit` raises `Ended`, so that a test can look at it."""
+
+    def end(status: int) -> NoReturn:
+        raise Ended(status)
+
+    monkeypatch.setattr("os._exit", end)
+
+
+def test_ctrl_c_while_a_verb_is_imported_is_one_word(
+    ends: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def importing(name: str) -> NoReturn:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the process goes on")
+
+    monkeypatch.setattr("pellucid.cli.verbs.import_module", importing)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(Ended, match="130"):
+        main(["generate", "x"])
+    assert capfd.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_ends_what_puts_things_away(
+    ends: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        signal.raise_signal(signal.SIGINT)
+        return 0
+
+    monkeypatch.setattr("pellucid.cli.features.run", run)
+    assert main(["features"]) == 130
+    said = "interrupted\n"
+    assert capfd.readouterr().err == said
+
+    monkeypatch.setattr("sys.argv", ["pellucid", "features"])
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        assert main() == 130
+        with pytest.raises(Ended, match="130"):
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == said + said
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_help_and_every_example_parses(verb: str) -> None:
+    parser = Parser(prog=verb)
+    fill(parser, verb, full=True)
+    for action in parser._actions:
+        assert action.help or not action.option_strings, action.option_strings
+    parser.format_help()
+    lines = str(parser.epilog).splitlines()
+    examples = [line.split("  ")[1] for line in lines if line.startswith("  pellucid ")]
+    assert examples
+    for example in examples:
+        words = shlex.split(example)[1:]
+        build_parser(words).parse_args(words)
+
+
+def test_help_folds_what_is_seldom_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    for flag, shown in (("--help", False), ("--help-all", True)):
+        with pytest.raises(SystemExit, match="0"):
+            main(["serve", flag])
+        text = capsys.readouterr().out
+        assert "--context-length" in text
+        assert ("--fused-kernels" in text) == shown
+    args = build_parser(["serve"]).parse_args(["serve", "--fused-kernels", "off"])
+    assert args.fused_kernels == "off", "folded options work"
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "first steps" in capsys.readouterr().err
+
+
+def test_lengths_may_be_in_units_of_1024() -> None:
+    assert parse_lengths("64, 1k,2K") == (64, 1024, 2048)
 
 
 def test_bench_reports_samples_medians_and_the_limit(
@@ -83,12 +226,19 @@ GENERATE: list[tuple[list[str], str]] = [
     (["generate", "x", "--top-p", "2"], "top_p must be between 0 and 1"),
     (["generate", "x", "--model", "no/such/thing"], "no/such/thing"),
     (["generate", "x", "--model", "nosuchalias"], "nosuchalias"),
-    (["generate", "x", "--colour", "red"], "unrecognized arguments: --colour"),
-    (["generate", "x", "--attention", "fast"], "invalid choice: 'fast'"),
+    (["generate", "x", "--model", "smolm2"], "Did you mean smollm2?"),
+    (["generate", "x", "--colour", "red"], "unknown option --colour."),
+    (["generate", "x", "--temprature", "1"], "Did you mean --temperature?"),
+    (["generate", "x", "--attention", "fast"], "'fast' is not one of auto, flash, sdpa, naive"),
+    (["generate", "x", "--attention", "Flsh"], "Did you mean flash?"),
+    (["bench", "latncy"], "Did you mean latency?"),
+    (["pull", "a", "b"], "unexpected argument 'b'"),
+    (["measure", "--lengths", "1k,2kk"], "is no list of whole numbers such as 64,512,2k"),
     (["generate", "--prompts-file", "/no/such/file"], "cannot read /no/such/file"),
     (["generate", "x", "--logit-bias", "{"], "logit-bias"),
     (["bench", "latency", "--repeats", "0"], "repeats must be at least 1"),
-    (["nonsense"], "invalid choice: 'nonsense'"),
+    (["nonsense"], "'nonsense' is not one of serve, chat, generate"),
+    (["serv"], "Did you mean serve?"),
 ]
 
 
@@ -188,7 +338,6 @@ class FakePieces:
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     from pellucid.cli.chat import answer
-    from pellucid.request import Output, SamplingParams
 
     class FakeLLM:
         pieces = FakePieces([Output(request_id="0", text=t) for t in ("Hel", "lo")] + [None])

@@ -7,6 +7,7 @@ import dataclasses
 import sys
 
 from pellucid.cli.common import add_config_flags, config_from, write_json
+from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore.ablate import ORDERS, ablate
 from pellucid.explore.ablate_table import table
@@ -26,7 +27,12 @@ FLAGS = {
 _LEAST = {"num_prompts": 1, "prompt_len": 1, "output_len": SHORTEST, "repeats": 1, "seed": 0}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid ablate                                       each switch off alone, then the climb
+  pellucid ablate --order off --repeats 3 --limit-s 10  the first half, in a few minutes"""
+
+
+def add_arguments(parser: Parser) -> None:
     for spec in dataclasses.fields(Workload):
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),

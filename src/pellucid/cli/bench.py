@@ -8,26 +8,39 @@ from importlib.util import find_spec
 
 import torch
 
-from pellucid.cli.common import Verbs, add_config_flags, config_from, write_json
+from pellucid.cli.common import add_config_flags, config_from, write_json
+from pellucid.cli.parser import Parser
 from pellucid.engine import Engine
 from pellucid.errors import InputError
 from pellucid.explore.bench import Workload, measure, table
 from pellucid.explore.hardware import environment
 
+EXAMPLES = """examples:
+  pellucid bench latency                  one request at a time, beside the memory's limit
+  pellucid bench throughput --num-prompts 64 --json throughput.json
+  pellucid bench kernels                  each GPU kernel beside its limit and its rival"""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    kinds = parser.add_subparsers(title="what to measure", metavar="WHAT", required=True)
-    _add(kinds, "latency", "one request at a time", num_prompts=1, prompt_len=128, output_len=128)
-    _add(kinds, "throughput", "many requests at once", num_prompts=16, prompt_len=64, output_len=64)
+
+def add_arguments(parser: Parser) -> None:
+    parser.usage = "%(prog)s WHAT [options]"
+    kinds = parser.add_subparsers(
+        title="what to measure", metavar="WHAT", prog=parser.prog, required=True
+    )
+    latency = kinds.add_parser("latency", help="one request at a time")
+    throughput = kinds.add_parser("throughput", help="many requests at once")
     kernels = kinds.add_parser("kernels", help="each GPU kernel, its limit and its rival")
+    for kind in (latency, throughput, kernels):
+        kind.full = parser.full
+        kind.usage = "%(prog)s [options]"
+    _add_engine_flags(latency, num_prompts=1, prompt_len=128, output_len=128)
+    _add_engine_flags(throughput, num_prompts=16, prompt_len=64, output_len=64)
     kernels.add_argument("--json", metavar="FILE", help="environment, limits, samples; - is stdout")
     kernels.set_defaults(bench=run_kernels)
 
 
-def _add(
-    kinds: Verbs, name: str, about: str, *, num_prompts: int, prompt_len: int, output_len: int
+def _add_engine_flags(
+    parser: Parser, *, num_prompts: int, prompt_len: int, output_len: int
 ) -> None:
-    parser = kinds.add_parser(name, help=about)
     for flag, default, text in (
         ("--num-prompts", num_prompts, "requests at once"),
         ("--prompt-len", prompt_len, "tokens of a prompt"),

@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 
 from pellucid.cli.common import write_json
+from pellucid.cli.parser import Parser
 from pellucid.explore import runfile
 from pellucid.explore.calibrate import START, Calibration, as_json, calibrate
 from pellucid.explore.crossover import PARTS
 from pellucid.explore.hardware import environment
 
+EXAMPLES = """examples:
+  pellucid measure --json run.json
+  pellucid calibrate --run run.json --json here.json
+  pellucid model --hardware here.json"""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--run", dest="run_file", metavar="FILE", required=True, help="of pellucid measure"
     )

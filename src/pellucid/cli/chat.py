@@ -17,6 +17,7 @@ from pellucid.cli.common import (
     config_from,
     sampling_from,
 )
+from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.llm import LLM
 from pellucid.request import SamplingParams
@@ -24,8 +25,13 @@ from pellucid.request import SamplingParams
 FALLBACK = {"temperature": 0.7, "top_p": 0.95}
 """For models whose authors recommend nothing."""
 
+EXAMPLES = """examples:
+  pellucid chat
+  pellucid chat --system "Answer in one sentence." --temperature 0
+In the chat, /help lists the commands."""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("--system", metavar="TEXT", help="system message of the conversation")
     add_sampling_flags(parser)
     add_config_flags(parser)

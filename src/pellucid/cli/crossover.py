@@ -10,6 +10,7 @@ from typing import Any
 
 from pellucid.cli.common import write_json
 from pellucid.cli.model import add_setting_flags, given, provenance, setting_from
+from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore import runfile
 from pellucid.explore.answer import as_json, besides, machine, sentence
@@ -22,7 +23,12 @@ SAME_MACHINE = ("commit", "cpu", "cores", "gpu")
 """What of the environment must agree for a run to count as measured here."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid crossover --run run.json                     measured: a run of pellucid measure
+  pellucid crossover --hardware h100 --batch 8          modelled from the card's data sheet"""
+
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("--run", dest="run_file", metavar="FILE", help="of pellucid measure")
     add_setting_flags(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: 0)")

@@ -13,6 +13,7 @@ import torch
 
 from pellucid import kernels
 from pellucid.cli.common import write_json
+from pellucid.cli.parser import Parser
 from pellucid.config import EngineConfig
 from pellucid.explore.hardware import environment, version
 from pellucid.model.hub import ALIASES, cache_folder
@@ -22,7 +23,12 @@ GIB = 2**30
 DEFAULT = EngineConfig().model
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid doctor
+  pellucid doctor --json -"""
+
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument("--json", metavar="FILE", help="as JSON; - is stdout")
 
 

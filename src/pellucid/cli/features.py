@@ -6,10 +6,15 @@ import argparse
 import textwrap
 
 from pellucid.cli.common import write_json
+from pellucid.cli.parser import Parser
 from pellucid.features import FEATURES, markdown_table
 
+EXAMPLES = """examples:
+  pellucid features
+  pellucid generate "Once upon a time" --kv-cache off   a switch is an option of every engine"""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="as the README's table")
     form.add_argument("--json", metavar="FILE", help="as JSON; - is stdout")

@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from pellucid.cli.common import add_config_flags, config_from, write_json
+from pellucid.cli.common import add_config_flags, config_from, parse_lengths, write_json
+from pellucid.cli.parser import Parser
 from pellucid.engine import Engine
 from pellucid.explore import runfile
 from pellucid.explore.cells import GRID, PHASES, Settings
@@ -26,13 +27,18 @@ _NUMBERS = {
 }
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid measure --phases decode --lengths 64,512,2k --max-seconds 60
+  pellucid measure --json run.json                      everything, for crossover and calibrate"""
+
+
+def add_arguments(parser: Parser) -> None:
     default = Settings()
     for flag, given, text in (
         ("--lengths", (), f"tokens of context (default: {GRID[0]} to {GRID[-1]}, as far as fits)"),
         ("--batches", default.batches, "sequences in a step (default: 1)"),
     ):
-        parser.add_argument(flag, type=_numbers, default=given, metavar="N,N", help=text)
+        parser.add_argument(flag, type=parse_lengths, default=given, metavar="N,N", help=text)
     parser.add_argument(
         "--phases",
         type=_words,
@@ -158,12 +164,3 @@ def _interval(samples: list[float], seed: int, digits: int) -> str:
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(","))
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(word) for word in _words(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of whole numbers such as 64,512"
-        ) from error

@@ -7,7 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.cli.common import write_json
+from pellucid.cli.common import parse_lengths, write_json
+from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore.hardware import environment
 from pellucid.explore.peaks import PEAKS, find_hardware
@@ -56,18 +57,24 @@ class Setting:
 DEFAULTS: dict[str, Any] = {"model": "smollm2", "revision": "main", "hardware": "h100", "prefix": 0}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid model --hardware h100 --batch 8              the default model on an H100
+  pellucid model --model Qwen/Qwen3-0.6B --hardware rtx4090 --lengths 1k,8k,32k
+  pellucid model --hardware m4-max --phase prefill --weight-bytes 0.6"""
+
+
+def add_arguments(parser: Parser) -> None:
     add_setting_flags(parser)
     parser.add_argument(
         "--lengths",
         type=parse_lengths,
         metavar="A,B,C",
-        help="tokens (default: from 64 to the model's limit, four times as many each)",
+        help="tokens, 2k is 2,048 (default: from 64 to the model's limit, four times as many each)",
     )
     parser.add_argument("--json", metavar="FILE", help="every stage of every length; - is stdout")
 
 
-def add_setting_flags(parser: argparse.ArgumentParser) -> None:
+def add_setting_flags(parser: Parser) -> None:
     """Workload, model, machine, and one flag per field of `Choices`; those not given are None."""
     parser.add_argument(
         "--phase", choices=("decode", "prefill"), default="decode", help="(default: decode)"
@@ -137,16 +144,6 @@ def bytes_of(kind: str) -> float:
     if kind not in SUPPORTED:
         raise InputError(f"weights of kind {kind} are not read here; take another file")
     return bytes_per_element(kind)
-
-
-def parse_lengths(text: str) -> list[int]:
-    try:
-        lengths = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"not of the form 128,1024,8192: {text!r}") from None
-    if min(lengths) < 1:
-        raise argparse.ArgumentTypeError(f"a length is at least 1: {text!r}")
-    return lengths
 
 
 def default_lengths(limit: int) -> list[int]:

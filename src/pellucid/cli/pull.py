@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 
+from pellucid.cli.parser import Parser
 from pellucid.model.hub import resolve
 
+EXAMPLES = """examples:
+  pellucid pull
+  pellucid pull Qwen/Qwen3-0.6B"""
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+
+def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "model", nargs="?", default="smollm2", help="alias or Hub id (default: smollm2)"
     )

@@ -6,12 +6,18 @@ import argparse
 import os
 
 from pellucid.cli.common import add_config_flags, config_from
+from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 
 KEYS_VARIABLE = "PELLUCID_API_KEYS"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+EXAMPLES = """examples:
+  pellucid serve
+  pellucid serve --model Qwen/Qwen3-0.6B --port 8080 --api-key secret"""
+
+
+def add_arguments(parser: Parser) -> None:
     group = parser.add_argument_group("server")
     group.add_argument(
         "--host",

