@@ -280,13 +280,18 @@ class Scheduler:
         # The last token's own keys and values are never needed, hence the one more.
         capacity = self.pool.num_blocks * self.pool.block_size + 1
         for most, what, remedy in (
-            (self.context_length, "the context length", "shorten the prompt or lower max_tokens"),
+            (
+                self.context_length,
+                "this model's maximum context length",
+                "shorten the prompt or lower max_tokens",
+            ),
             (capacity, "what the KV cache holds", "raise memory or num_blocks"),
         ):
             if num_prompt + (wanted or 1) > most:
-                raise InputError(
-                    f"the prompt has {num_prompt} tokens and {wanted or 'at least 1'} more are "
-                    f"asked for, but {what} is {most} tokens: {remedy}",
+                raise InputError(  # in words that client libraries look for
+                    f"The prompt is too long: {what} is {most} tokens, but the prompt has "
+                    f"{num_prompt} tokens and {wanted or 'at least 1'} more are asked for: "
+                    f"{remedy}",
                     param="max_tokens" if wanted and num_prompt < most else "prompt",
                     code="context_length_exceeded",
                 )

@@ -36,8 +36,10 @@ OWN_END = 40
 FAULTS = ("CRASH", "EXIT", "STUCK", "ERROR", "SLOW")
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m.role }}{% if m.name %}={{ m.name }}{% endif %}]"
+    "{% if m.reasoning_content %}<{{ m.reasoning_content }}|{{ m.reasoning }}>{% endif %}"
     "{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
     "{% if mood is defined %}({{ mood }}){% endif %}"
+    "{% if reasoning_effort is defined %}(thinks {{ reasoning_effort }}){% endif %}"
 )
 
 
@@ -76,7 +78,7 @@ class FakeTokenizer:
                         self.encode(end, add_special_tokens=False, parse_special=True)
                         for end in (before, after)
                     ]
-                    return [*ends[0], token, *ends[1]]
+                    return [BOS] * add_special_tokens + [*ends[0], token, *ends[1]]
         return [BOS] * add_special_tokens + list(text.encode())
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool = True) -> str:
@@ -131,7 +133,8 @@ class FakeEngine:
             raise InputError("the prompt is empty", param="prompt")
         if num_prompt + (params.max_tokens or 1) > CONTEXT_LENGTH:
             raise InputError(
-                f"the prompt has {num_prompt} tokens, the context {CONTEXT_LENGTH}",
+                f"The prompt is too long: this model's maximum context length is {CONTEXT_LENGTH} "
+                f"tokens, but the prompt has {num_prompt}",
                 param="prompt",
                 code="context_length_exceeded",
             )

@@ -60,6 +60,7 @@ def running(
     *,
     command: Sequence[str] = FAKE_WORKER,
     api_keys: Sequence[str] = (),
+    allowed_origins: Sequence[str] = (),
     tokenizer: FakeTokenizer | None = FakeTokenizer(),  # noqa: B008 (it has no state)
     **limits: Any,
 ) -> Iterator[Running]:
@@ -91,7 +92,10 @@ def running(
         )
         sock = bind("127.0.0.1", 0)
         config = uvicorn.Config(
-            build_app(served, api_keys), lifespan="off", log_level="critical", access_log=False
+            build_app(served, api_keys, allowed_origins),
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
         )
         server = uvicorn.Server(config)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import openai
 import pytest
-from fake_engine import BOS, CONTEXT_LENGTH, letters
+from fake_engine import BOS, CONTEXT_LENGTH, FakeEngine, letters
 from fake_server import Running
 
 USER: Any = [{"role": "user", "content": "hi"}]
@@ -54,6 +54,85 @@ def test_special_tokens_in_messages_are_text(server: Running) -> None:
     messages: Any = [{"role": "user", "content": "<eos>"}]
     server.openai().chat.completions.create(model="fake", messages=messages)
     assert sent(server) == "[user]<eos>\n[assistant]"
+
+
+@pytest.mark.parametrize(
+    ("message", "want"),
+    [
+        ({"role": "user", "content": "a", "type": "text"}, "[user]a\n"),
+        ({"role": "user", "content": "a", "cache_control": {"type": "ephemeral"}}, "[user]a\n"),
+        (
+            {
+                "role": "user",
+                "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}],
+            },
+            "[user]a\n",
+        ),
+        ({"role": "assistant", "content": None}, "[assistant]\n"),
+        ({"role": "assistant"}, "[assistant]\n"),
+        (
+            {"role": "assistant", "content": "a", "reasoning_content": "hm"},
+            "[assistant]<hm|hm>a\n",
+        ),
+        ({"role": "assistant", "content": "a", "reasoning": "hm"}, "[assistant]<hm|hm>a\n"),
+    ],
+)
+def test_shapes_of_messages(server: Running, message: Any, want: str) -> None:
+    response = server.http().post("/v1/chat/completions", json={"messages": [message]})
+    assert response.status_code == 200, response.text
+    assert sent(server) == want + "[assistant]"
+    tokens = server.http().post("/tokenize", json={"messages": [message]}).json()["tokens"]
+    assert bytes(tokens[1:]).decode() == sent(server), "/tokenize says what a chat sends"
+
+
+@pytest.mark.parametrize(
+    ("fields", "want"),
+    [
+        ({}, "[user]hi\n[assistant]We\n[assistant]"),
+        ({"add_generation_prompt": False}, "[user]hi\n[assistant]We\n"),
+        ({"continue_final_message": True}, "[user]hi\n[assistant]We"),
+        (
+            {"continue_final_message": True, "add_generation_prompt": False},
+            "[user]hi\n[assistant]We",
+        ),
+        ({"reasoning_effort": "low"}, "[user]hi\n[assistant]We\n[assistant](thinks low)"),
+        (
+            {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "low"}},
+            "[user]hi\n[assistant]We\n[assistant](thinks low)",
+        ),
+    ],
+)
+def test_how_the_prompt_ends(server: Running, fields: Any, want: str) -> None:
+    body = {"messages": [*USER, {"role": "assistant", "content": "We"}], **fields}
+    assert server.http().post("/v1/chat/completions", json=body).status_code == 200
+    assert sent(server) == want
+    tokens = server.http().post("/tokenize", json=body).json()["tokens"]
+    assert bytes(tokens[1:]).decode() == want
+
+
+TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object"}}}
+
+
+def test_tools_are_refused_with_the_remedy(server: Running) -> None:
+    with pytest.raises(openai.BadRequestError, match="--drop-tools"):
+        server.openai().chat.completions.create(model="fake", messages=USER, tools=[TOOL])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_can_be_dropped(start: Any, stream: bool) -> None:
+    body = {"messages": USER, "tools": [TOOL], "tool_choice": "auto", "stream": stream}
+    with start(FakeEngine(), drop_tools=True) as server:
+        response = server.http().post("/v1/chat/completions", json=body)
+        assert response.status_code == 200
+        assert response.headers["warning"] == '299 pellucid "dropped, as --drop-tools says: tools"'
+        plain = server.http().post("/v1/chat/completions", json={"messages": USER})
+        assert "warning" not in plain.headers
+        for choice in ("required", {"type": "function", "function": {"name": "now"}}):
+            response = server.http().post(
+                "/v1/chat/completions", json={**body, "tool_choice": choice}
+            )
+            assert response.status_code == 400, "a call that must be made is not dropped"
+            assert response.json()["error"]["param"] == "tool_choice"
 
 
 def test_template_variables(server: Running) -> None:
@@ -140,6 +219,6 @@ def test_stream_helper(server: Running) -> None:
 def test_context(server: Running) -> None:
     messages: Any = [{"role": "user", "content": "x" * CONTEXT_LENGTH}]
     for stream in (False, True):
-        with pytest.raises(openai.BadRequestError, match="context 2048") as info:
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 2048") as info:
             server.openai().chat.completions.create(model="fake", messages=messages, stream=stream)
         assert info.value.code == "context_length_exceeded"

@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 import pytest
-from fake_engine import BOS, ODD, FakeEngine, letters
+from fake_engine import BOS, CONTEXT_LENGTH, EOS, ODD, FakeEngine, letters
 from fake_server import Running
 
 
@@ -159,7 +159,12 @@ def test_stream_joins_to_the_plain_answer(server: Running) -> None:
         "echo": True,
         "logprobs": 2,
         "stop": "ef",
-        "extra_body": {"return_token_ids": True, "prompt_logprobs": 1},
+        "extra_body": {
+            "return_token_ids": True,
+            "prompt_logprobs": 1,
+            "return_tokens_as_token_ids": True,
+            "include_stop_str_in_output": True,
+        },
     }
     client = server.openai()
     whole = client.completions.create(**fields).to_dict()
@@ -235,3 +240,78 @@ def test_numbers_survive(server: Running) -> None:
     assert logprobs and logprobs.token_logprobs
     assert logprobs.token_logprobs[2] == -0.25 - 2 / 100
     assert not any(math.isnan(value) for value in logprobs.token_logprobs if value is not None)
+
+
+def complete(server: Running, prompt: Any, **body: Any) -> dict[str, Any]:
+    """The one choice of a call by plain HTTP."""
+    response = server.http().post("/v1/completions", json={"prompt": prompt, **body})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return {**answer["choices"][0], "usage": answer["usage"]}
+
+
+def sent(server: Running) -> list[int]:
+    assert server.engine
+    return server.engine.requests[-1].prompt_token_ids
+
+
+def test_special_tokens_in_a_text_prompt(server: Running) -> None:
+    complete(server, "a<eos>b")
+    assert sent(server) == [BOS, 97, EOS, 98]
+    complete(server, "a<eos>b", parse_special=False, add_special_tokens=False)
+    assert sent(server) == [*b"a<eos>b"]
+
+
+def test_the_stop_string_can_stay(server: Running) -> None:
+    assert complete(server, "x", stop="cd")["text"] == "ab"
+    choice = complete(server, "x", stop=["z", "cd"], include_stop_str_in_output=True)
+    assert (choice["text"], choice["stop_reason"]) == ("abcd", "cd")
+    choice = complete(server, "x", stop="z", max_tokens=3, include_stop_str_in_output=True)
+    assert (choice["text"], choice["stop_reason"]) == ("abc", None)
+
+
+def test_tokens_can_be_named_by_their_ids(server: Running) -> None:
+    body = {"logprobs": 1, "max_tokens": 1, "return_tokens_as_token_ids": True}
+    logprobs = complete(server, "x", echo=True, **body)["logprobs"]
+    assert logprobs["tokens"] == [f"token_id:{BOS}", "token_id:120", "token_id:97"]
+    assert list(logprobs["top_logprobs"][-1]) == ["token_id:97"]
+    assert logprobs["text_offset"] == [0, 0, 1], "counted in the text, as without"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept", "want"),
+    [
+        ("abcd", 9, [BOS, *b"abcd"]),
+        ("abcd", 3, [BOS, *b"cd"]),
+        ("abcd", 1, [BOS]),
+        ([97, 98, 99], 2, [98, 99]),
+        ([1] * CONTEXT_LENGTH, -1, [1] * (CONTEXT_LENGTH - 5)),
+    ],
+)
+def test_a_prompt_can_be_truncated(server: Running, prompt: Any, kept: int, want: Any) -> None:
+    choice = complete(server, prompt, truncate_prompt_tokens=kept, max_tokens=5, echo=True)
+    assert sent(server) == want
+    assert choice["usage"]["prompt_tokens"] == len(want)
+    text = bytes(token for token in want if token < 256).decode()
+    assert choice["text"] == text + "abcde", "echo repeats what the model was given"
+
+
+def test_a_prompt_can_be_scored_without_an_answer(server: Running) -> None:
+    body: dict[str, Any] = {"max_tokens": 0, "echo": True, "logprobs": 1}
+    choice = complete(server, "hey", **body)
+    assert choice["text"] == "hey" and choice["finish_reason"] == "length"
+    assert choice["logprobs"]["tokens"] == ["<bos>", "h", "e", "y"]
+    assert len(choice["logprobs"]["token_logprobs"]) == 4
+    assert choice["usage"]["completion_tokens"] == 0
+    client = server.openai()
+    chunks = client.completions.create(model="fake", prompt="hey", stream=True, **body)
+    pieces = [chunk.choices[0] for chunk in chunks]
+    assert "".join(piece.text for piece in pieces) == "hey"
+    assert [piece.finish_reason for piece in pieces] == [None, "length"]
+    prompt_only = complete(server, "hey", max_tokens=0, prompt_logprobs=1)
+    assert prompt_only["text"] == "" and len(prompt_only["prompt_logprobs"]) == 4
+
+
+def test_without_a_limit(server: Running) -> None:
+    assert complete(server, "x", max_tokens=-1)["text"] == letters(0, 40)
+    assert server.engine and server.engine.requests[-1].params.max_tokens is None

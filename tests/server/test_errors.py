@@ -33,16 +33,20 @@ def check(response: httpx.Response, status: int, code: str | None = None) -> dic
 def test_no_such_path(server: Running) -> None:
     http = server.http()
     check(http.get("/v1/nothing"), 404, "not_found")
-    check(http.get("/v1/models/"), 404)
-    check(http.post("/v1/embeddings", json={}), 404)
+    message = check(http.post("/v1/embeddings", json={}), 404)["message"]
+    assert message.startswith("there is no POST /v1/embeddings here; this server generates text")
+    assert "POST /v1/chat/completions" in message and "explorer" not in message
+    message = check(http.get("/explorer/v1/nothing"), 404)["message"]
+    assert "GET /explorer/v1/runs" in message
 
 
 def test_wrong_method(server: Running) -> None:
     for route in ROUTES:
         path = route.path.replace("{model:path}", "fake")
         response = server.http().delete(path)
-        check(response, 405, "method_not_allowed")
-        assert response.headers["allow"]
+        error = check(response, 405, "method_not_allowed")
+        assert response.headers["allow"] in error["message"]
+        assert f"DELETE {path}" in error["message"]
 
 
 def test_unknown_model(server: Running) -> None:
@@ -167,7 +171,7 @@ def test_our_own_bugs_say_little(start: Any) -> None:
         assert "secret" not in error["message"]
 
 
-def test_every_path_but_health_and_the_pages_files_asks_for_a_key(start: Any) -> None:
+def test_every_path_but_health_ping_and_the_pages_files_asks_for_a_key(start: Any) -> None:
     with start(FakeEngine(), api_keys=["first key", "zweiter-schlüssel"]) as server:
         http = server.http()
         paths = [r.path.replace("{model:path}", "fake") for r in ROUTES] + ["/nothing", "/v1"]
@@ -175,8 +179,9 @@ def test_every_path_but_health_and_the_pages_files_asks_for_a_key(start: Any) ->
         for path in paths:
             for method in ("GET", "POST", "OPTIONS"):
                 response = http.request(method, path)
-                if path == "/health":
-                    assert response.status_code == (200 if method == "GET" else 405)
+                if path in ("/health", "/ping"):
+                    allowed = ("GET", "POST") if path == "/ping" else ("GET",)
+                    assert response.status_code == (200 if method in allowed else 405)
                 else:
                     check(response, 401, "invalid_api_key")
                     assert response.headers["www-authenticate"] == "Bearer"
@@ -194,6 +199,38 @@ def test_every_path_but_health_and_the_pages_files_asks_for_a_key(start: Any) ->
 def test_no_cross_origin(server: Running) -> None:
     response = server.http().get("/v1/models", headers={"origin": "https://example.org"})
     assert not [name for name in response.headers if name.startswith("access-control")]
+
+
+ASKS = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+
+
+def test_allowed_origins(start: Any) -> None:
+    """A preflight passes without a key; every answer, errors too, says who may read it."""
+    page = "https://page.example"
+    with start(FakeEngine(), api_keys=["key"], allowed_origins=[page]) as server:
+        http, path = server.http(), "/v1/chat/completions"
+        allowed = http.options(path, headers={"origin": page, **ASKS})
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == page
+        assert "authorization" in allowed.headers["access-control-allow-headers"]
+        other = http.options(path, headers={"origin": "https://other.example", **ASKS})
+        assert "access-control-allow-origin" not in other.headers
+        check(http.options(path, headers={"origin": page}), 401)  # no preflight
+        response = http.post(path, json=CHAT, headers={"origin": page})
+        check(response, 401)
+        assert response.headers["access-control-allow-origin"] == page
+        headers = {"origin": page, "authorization": "Bearer key"}
+        response = http.post(path, json={**CHAT, "stream": True}, headers=headers)
+        assert response.status_code == 200 and "[DONE]" in response.text
+        assert response.headers["access-control-allow-origin"] == page
+        response = http.get("/v1/models", headers={"authorization": "Bearer key"})
+        assert response.status_code == 200, "programs send no origin"
+
+
+def test_any_origin(start: Any) -> None:
+    with start(FakeEngine(), allowed_origins=["*"]) as server:
+        response = server.http().get("/v1/models", headers={"origin": "https://any.example"})
+        assert response.headers["access-control-allow-origin"] == "*"
 
 
 def wait_for(condition: Any, seconds: float = 5) -> None:

@@ -6,12 +6,14 @@ import inspect
 from typing import Any
 
 import pytest
+from fake_engine import FakeEngine
 from fake_server import Running
 from openai.resources.chat.completions import Completions as ChatCompletions
 from openai.resources.completions import Completions
 
 from pellucid.request import SamplingParams
-from pellucid.server import schemas
+from pellucid.server import fields, schemas
+from pellucid.server.messages import Templated
 
 CLIENT_ONLY = {"self", "extra_headers", "extra_query", "extra_body", "timeout"}
 CHAT = {"messages": [{"role": "user", "content": "x"}]}
@@ -46,8 +48,13 @@ def post(server: Running, path: str, body: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("resource", "body", "noops", "refused"),
     [
-        (Completions, schemas.CompletionBody, schemas.NOOPS, schemas.REFUSED),
-        (ChatCompletions, schemas.ChatBody, schemas.CHAT_NOOPS, schemas.CHAT_REFUSED),
+        (Completions, schemas.CompletionBody, fields.NOOPS, fields.REFUSED),
+        (
+            ChatCompletions,
+            schemas.ChatBody,
+            fields.CHAT_NOOPS,
+            {**fields.CHAT_REFUSED, **fields.TOOLS},
+        ),
     ],
 )
 def test_every_field_of_the_client_is_known(
@@ -121,7 +128,20 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("chat", {"audio": {"voice": "alloy"}}, "audio"),
     ("chat", {"prediction": {"type": "content"}}, "prediction"),
     ("chat", {"web_search_options": {}}, "web_search_options"),
-    ("chat", {"reasoning_effort": "high"}, "reasoning_effort"),
+    ("chat", {"reasoning_effort": 5}, "reasoning_effort"),
+    ("chat", {"verbosity": "low"}, "verbosity"),
+    ("chat", {"best_of": 2}, "best_of"),
+    ("chat", {"max_tokens": 0}, "max_tokens"),
+    (
+        "chat",
+        {"reasoning_effort": "low", "chat_template_kwargs": {"reasoning_effort": "high"}},
+        "reasoning_effort",
+    ),
+    (
+        "chat",
+        {"add_generation_prompt": True, "continue_final_message": True},
+        "continue_final_message",
+    ),
     ("chat", {"top_logprobs": 2}, "top_logprobs"),
     ("chat", {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ("chat", {"logprobs": 2}, "logprobs"),
@@ -159,7 +179,18 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("text", {"prompt": ["a"] * 1025}, "prompt"),
     ("text", {"prompt": None}, "prompt"),
     ("text", {"prompt": {"a": 1}}, "prompt"),
+    ("text", {"max_tokens": 0}, "max_tokens"),
+    ("text", {"reasoning_effort": "low"}, "reasoning_effort"),
     ("both", {"mirostat": 1}, "mirostat"),
+    ("both", {"num_ctx": 1}, "num_ctx"),
+    ("both", {"use_beam_search": True}, "use_beam_search"),
+    ("both", {"length_penalty": 0.5}, "length_penalty"),
+    ("both", {"response_format": {"type": "json_object"}}, "response_format"),
+    ("both", {"guided_json": {}}, "guided_json"),
+    ("both", {"priority": 1}, "priority"),
+    ("both", {"repeat_penalty": 1.5, "repetition_penalty": 1.2}, "repeat_penalty"),
+    ("both", {"truncate_prompt_tokens": 0}, "truncate_prompt_tokens"),
+    ("both", {"truncate_prompt_tokens": -2}, "truncate_prompt_tokens"),
     ("both", {"stream_options": {"include_usage": True}}, "stream_options"),
     ("both", {"stream": True, "stream_options": {"x": 1}}, "stream_options.x"),
     (
@@ -171,9 +202,9 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
     ("both", {"temperature": -1}, "temperature"),
     ("both", {"temperature": "hot"}, "temperature"),
     ("both", {"top_p": 1.5}, "top_p"),
-    ("both", {"top_k": -1}, "top_k"),
+    ("both", {"top_k": -2}, "top_k"),
     ("both", {"top_k": 1.5}, "top_k"),
-    ("both", {"max_tokens": 0}, "max_tokens"),
+    ("both", {"max_tokens": -2}, "max_tokens"),
     ("both", {"min_tokens": 20, "max_tokens": 10}, "min_tokens"),
     ("both", {"n": 0}, "n"),
     ("both", {"n": 10**6}, "n"),
@@ -202,19 +233,62 @@ def test_refused_by_name(server: Running, kind: str, fields: dict[str, Any], par
     assert server.engine and not server.engine.has_work
 
 
-HARMLESS: list[dict[str, Any]] = [
-    {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
-    {"tool_choice": "auto"},
-    {"response_format": {"type": "text"}},
-    {"modalities": ["text"]},
-    {"reasoning_effort": "none", "verbosity": "medium"},
-    {"stream": True, "stream_options": {"include_obfuscation": False}},
+HARMLESS: list[tuple[str, dict[str, Any]]] = [
+    ("chat", {"tools": [], "tool_choice": "none", "parallel_tool_calls": True}),
+    ("chat", {"tool_choice": "auto"}),
+    ("chat", {"modalities": ["text"], "verbosity": "medium"}),
+    ("chat", {"best_of": 1, "echo": False, "documents": [], "mm_processor_kwargs": {}}),
+    ("chat", {"add_generation_prompt": True, "continue_final_message": False}),
+    ("both", {"response_format": {"type": "text"}}),
+    ("both", {"stream": True, "stream_options": {"include_obfuscation": True}}),
+    ("both", {"use_beam_search": False, "length_penalty": 1, "early_stopping": False}),
+    ("both", {"include_stop_str_in_output": False, "spaces_between_special_tokens": True}),
+    ("both", {"priority": 0, "request_id": "a", "cache_salt": "b", "cache_prompt": True}),
+    ("both", {"guided_decoding_backend": "auto", "logits_processors": [], "bad_words": []}),
+    ("both", {"typical_p": 1, "mirostat": 0, "top_k": -1, "max_tokens": -1, "seed": -1}),
 ]
 
 
-@pytest.mark.parametrize("fields", HARMLESS)
-def test_values_that_ask_for_nothing(server: Running, fields: dict[str, Any]) -> None:
-    assert post(server, "/v1/chat/completions", {**CHAT, **fields}).status_code == 200
+@pytest.mark.parametrize(("kind", "sent"), HARMLESS)
+def test_values_that_ask_for_nothing(server: Running, kind: str, sent: dict[str, Any]) -> None:
+    """They are accepted, and what is generated is what it would be without them."""
+    for path, base in (("/v1/completions", TEXT), ("/v1/chat/completions", CHAT)):
+        if kind == "chat" and base is TEXT:
+            continue
+        response = post(server, path, {**base, "max_tokens": 5, **sent})
+        assert response.status_code == 200, response.text
+        assert server.engine
+        limit = None if sent.get("max_tokens") == -1 else 5
+        assert server.engine.requests[-1].params == SamplingParams(max_tokens=limit)
+
+
+def test_repeat_penalty_is_another_name(server: Running) -> None:
+    for path, base in (("/v1/completions", TEXT), ("/v1/chat/completions", CHAT)):
+        assert post(server, path, {**base, "repeat_penalty": 1.5}).status_code == 200
+        assert server.engine
+        assert server.engine.requests[-1].params.repetition_penalty == 1.5
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_the_models_defaults_stand_behind_what_is_sent(start: Any, path: str) -> None:
+    base = CHAT if "chat" in path else TEXT
+    defaults = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1}
+    with start(FakeEngine(), sampling_defaults=defaults) as server:
+
+        def params(**sent: Any) -> SamplingParams:
+            response = post(server, path, {**base, "max_tokens": 3, **sent})
+            assert response.status_code == 200, response.text
+            got: SamplingParams = server.engine.requests[-1].params
+            return got
+
+        assert params() == SamplingParams(max_tokens=3, **defaults)
+        assert params(temperature=None) == SamplingParams(max_tokens=3, **defaults)
+        assert params(temperature=1, top_k=-1, repeat_penalty=1) == SamplingParams(max_tokens=3)
+
+
+def test_chats_have_the_fields_of_templated() -> None:
+    ours = schemas.ChatBody.__annotations__
+    assert all(ours[name] == kind for name, kind in Templated.__annotations__.items())
 
 
 def test_best_of_n(server: Running) -> None:

@@ -210,13 +210,12 @@ def first_line(process: Any) -> str:
 def test_stop_on_signal(number: signal.Signals) -> None:
     """Even with a stream open: it ends with an error, not in silence."""
     with program() as (process, port):
-        assert f"pellucid serves fake at http://127.0.0.1:{port}/v1 (ready in " in first_line(
-            process
-        )
+        url = f"http://127.0.0.1:{port}"
+        said = f"pellucid serves fake at {url}/v1, its page at {url} (ready in "
+        assert said in first_line(process)
         (child,) = psutil.Process(process.pid).children()
         body = {"prompt": "SLOW", "stream": True, "max_tokens": 1000, "ignore_eos": True}
-        url = f"http://127.0.0.1:{port}/v1/completions"
-        with httpx.stream("POST", url, json=body, timeout=10) as response:
+        with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=10) as response:
             lines = response.iter_lines()
             next(lines)
             process.send_signal(number)

@@ -256,10 +256,14 @@ def test_static_batches_wait_until_full_and_run_to_the_end() -> None:
 
 
 def test_what_can_never_fit_is_refused_with_the_numbers() -> None:
-    with pytest.raises(InputError, match=r"prompt has 64 tokens.*context length is 64") as refused:
+    with pytest.raises(
+        InputError, match=r"context length is 64 tokens.*prompt has 64 tokens"
+    ) as refused:
         add(make(), "a", [1] * CONTEXT)
     assert refused.value.code == "context_length_exceeded"
-    with pytest.raises(InputError, match=r"60 more are asked for.*context length is 64"):
+    with pytest.raises(
+        InputError, match=r"maximum context length is 64 tokens.*60 more are asked for"
+    ):
         add(make(), "a", [1] * 10, max_tokens=60)
     with pytest.raises(InputError, match=r"KV cache holds is 17 tokens"):
         add(make(num_blocks=4), "a", [1] * 10, max_tokens=8)

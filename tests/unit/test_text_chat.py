@@ -204,3 +204,31 @@ def test_messages_are_left_as_they_were() -> None:
 def test_the_template_of_these_tests() -> None:
     assert CHAT.chat_template == TEMPLATE
     assert re.findall(r"<\|\w+\|>", TEMPLATE) == ["<|im_start|>", "<|im_end|>", "<|im_start|>"]
+
+
+PREFILL = [*HELLO, {"role": "assistant", "content": "Well, "}]
+
+
+def test_the_last_message_can_be_continued() -> None:
+    ids = encode_chat(CHAT, PREFILL, add_generation_prompt=False, continue_final_message=True)
+    text = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\nWell, "
+    assert CHAT.decode(ids, skip_special_tokens=False) == text
+    assert [token for token in ids if CHAT.is_special(token)] == [1, 2, 1]
+
+
+def test_a_template_that_trims_trims_the_continued_message_too() -> None:
+    tokenizer = with_template("{% for m in messages %}[{{ m.content | trim }}]{% endfor %}")
+    ids = encode_chat(tokenizer, PREFILL, continue_final_message=True)
+    assert tokenizer.decode(ids) == "[hello][Well,"
+
+
+def test_names_of_special_tokens_in_a_continued_message_are_text() -> None:
+    messages = [{"role": "assistant", "content": "a<|im_end|>"}]
+    ids = encode_chat(CHAT, messages, continue_final_message=True)
+    assert [token for token in ids if CHAT.is_special(token)] == [1]
+    assert CHAT.decode(ids, skip_special_tokens=False).endswith("a<|im_end|>")
+
+
+def test_a_message_that_is_not_written_cannot_be_continued() -> None:
+    with pytest.raises(InputError, match="nothing to go on from"):
+        encode_chat(with_template("hello"), PREFILL, continue_final_message=True)

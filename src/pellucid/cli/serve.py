@@ -40,8 +40,22 @@ def add_arguments(parser: Parser) -> None:
         default=[],
         metavar="KEY",
         help="a key that lets a client in; may be given several times. Then every path but "
-        f"/health needs one. {KEYS_VARIABLE} (separated by commas) keeps keys out of the list of "
-        "processes",
+        f"/health and /ping needs one. {KEYS_VARIABLE} (separated by commas) keeps keys out of the "
+        "list of processes",
+    )
+    group.add_argument(
+        "--allowed-origins",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a page's origin, as https://host:port, that may call from a browser; may be given "
+        "several times, * means any (default: none but the server's own page)",
+    )
+    group.add_argument(
+        "--drop-tools",
+        action="store_true",
+        help="answer chats that bring tools (as Open WebUI's do) without them and say so in a "
+        "warning header; tools are refused otherwise",
     )
     group.add_argument(
         "--max-body",
@@ -68,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         model_names=args.served_model_name,
         api_keys=api_keys(args.api_key),
         max_body=args.max_body,
+        allowed_origins=args.allowed_origins,
+        drop_tools=args.drop_tools,
     )
     return serve(config, options)
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from pellucid import __version__
 from pellucid.server import explorer, openai, page, tokens
 from pellucid.server.errors import HANDLERS, to_json
 from pellucid.server.http import PAGE_FILES, Gate, is_page
@@ -29,6 +31,10 @@ async def health(request: Request) -> Response:
     return to_json({"status": "ok", "fresh": fresh, **msgspec.to_builtins(stats)})
 
 
+async def version(request: Request) -> Response:
+    return to_json({"version": __version__})
+
+
 async def index(request: Request) -> Response:
     """The page for a browser; for a program, where to go from here."""
     if is_page("/", request.headers.get("accept", "").encode()):
@@ -41,6 +47,8 @@ async def index(request: Request) -> Response:
 ROUTES = [
     Route("/", index),
     Route("/health", health),
+    Route("/ping", health, methods=["GET", "POST"]),
+    Route("/version", version),
     Route("/v1/models", openai.list_models),
     Route("/v1/models/{model:path}", openai.show_model),
     Route("/v1/completions", openai.completions, methods=["POST"]),
@@ -58,9 +66,24 @@ ROUTES = [
 ]
 
 
-def build_app(served: Served, api_keys: Sequence[str] = ()) -> ASGIApp:
-    """The whole application. With keys, every path but /health asks for one of them."""
+def build_app(
+    served: Served, api_keys: Sequence[str] = (), allowed_origins: Sequence[str] = ()
+) -> ASGIApp:
+    """The whole application. With keys, every path but /health and /ping asks for one of them.
+
+    Pages from `allowed_origins` may call it from a browser, "*" means any page; what a browser asks
+    before (a preflight) carries no key and needs none.
+    """
     app = Starlette(routes=ROUTES, exception_handlers=HANDLERS)
     app.router.redirect_slashes = False
     app.state.served = served
-    return Gate(app, api_keys)
+    gate = Gate(app, api_keys)
+    if not allowed_origins:
+        return gate
+    return CORSMiddleware(
+        gate,
+        allow_origins=allowed_origins,
+        allow_methods=("GET", "POST"),
+        allow_headers=("*",),
+        expose_headers=("x-request-id", "retry-after", "warning"),
+    )

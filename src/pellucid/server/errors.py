@@ -65,13 +65,6 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(
                 503, str(error), code="engine_down", headers={"x-should-retry": "false"}
             )
-        case HTTPException():
-            return ApiError(
-                error.status_code,
-                error.detail,
-                code=error.detail.lower().replace(" ", "_"),
-                headers=dict(error.headers or {}),
-            )
     return ApiError(500, "internal error; the server's log has the details", code="internal_error")
 
 
@@ -121,10 +114,34 @@ def too_large(limit: int) -> ApiError:
     )
 
 
+def no_such_route(request: Request, error: HTTPException) -> ApiError:
+    """What was asked for by method and path, and what there is."""
+    asked = f"{request.method} {request.url.path}"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        why = f"there is no {asked} here; this path takes {allowed}"
+    else:
+        explores = request.url.path.startswith("/explorer")
+        routes = [
+            f"{'POST' if 'POST' in (route.methods or ()) else 'GET'} {route.path}"
+            for route in request.app.routes
+            if route.path.startswith("/explorer") == explores and not is_file(route.path)
+        ]
+        why = f"there is no {asked} here; this server generates text, and has {', '.join(routes)}"
+    code = error.detail.lower().replace(" ", "_")
+    return ApiError(error.status_code, why, code=code, headers=dict(error.headers or {}))
+
+
+def is_file(path: str) -> bool:
+    return path == "/" or path.startswith("/assets/")
+
+
 async def on_error(request: Request, error: Exception) -> Response:
     """The one exception handler."""
     if isinstance(error, ClientDisconnect):
         return Response(status_code=400)  # nobody is there to read it
+    if isinstance(error, HTTPException):
+        error = no_such_route(request, error)
     api_error = as_api_error(error)
     if api_error.status == 413:
         return TooLarge(api_error)

@@ -26,8 +26,8 @@ from pellucid.request import to_builtins
 from pellucid.server.errors import ApiError, as_api_error, to_json
 from pellucid.server.http import KEEP_ALIVE, EventStream, event, read_json, until_disconnect
 from pellucid.server.link import Job
+from pellucid.server.parsing import parse
 from pellucid.server.protocol import Measured, Progress
-from pellucid.server.schemas import parse
 from pellucid.server.served import Served
 
 MAX_RUNS = 32

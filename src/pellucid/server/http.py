@@ -14,7 +14,7 @@ import hmac
 import json
 import re
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
@@ -27,7 +27,9 @@ from pellucid.errors import InputError
 from pellucid.server.errors import ApiError, to_json, too_large
 from pellucid.server.link import Flight, Job
 
-OPEN_PATHS: Final = frozenset({"/health"})
+OPEN_PATHS: Final = frozenset({"/health", "/ping"})
+WITHOUT_PREFIX: Final = ("/models", "/completions", "/chat/completions")
+"""Routes that a client with a base URL without /v1 asks for; nothing else has these names."""
 PAGE_FILES: Final = "/assets/"
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -46,6 +48,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        scope["path"] = clean_path(scope["path"])
         request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
@@ -67,6 +70,16 @@ class Gate:
         # All keys are compared, each in constant time: the time taken tells nothing.
         known = sum(hmac.compare_digest(key.strip(), ours) for ours in self._keys)
         return bool(scheme.lower() == b"bearer" and known)
+
+
+def clean_path(path: str) -> str:
+    """`path` as the routes have it.
+
+    Base URLs are typed by hand: with a slash too many in front or at the end, or without /v1.
+    """
+    path = re.sub("/{2,}", "/", path).rstrip("/") or "/"
+    bare = any(path == name or path.startswith(f"{name}/") for name in WITHOUT_PREFIX)
+    return f"/v1{path}" if bare else path
 
 
 def is_page(path: str, accept: bytes) -> bool:
@@ -162,8 +175,14 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, flight: Flight | Job, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no"})
+    def __init__(
+        self,
+        flight: Flight | Job,
+        events: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] = {},
+    ) -> None:
+        fixed = {"cache-control": "no-cache", "x-accel-buffering": "no"}
+        super().__init__(headers={**headers, **fixed})
         del self.headers["content-length"]
         self._flight = flight
         self._events = events

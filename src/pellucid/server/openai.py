@@ -9,8 +9,8 @@ every request, so that a refusal still is a proper 4xx.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from starlette.requests import Request as HttpRequest
@@ -24,7 +24,6 @@ from pellucid.server.http import DONE, KEEP_ALIVE, EventStream, event, read_json
 from pellucid.server.link import Flight
 from pellucid.server.render import Choice, Form, merge, usage
 from pellucid.server.served import Served
-from pellucid.text.chat import encode_chat
 
 
 async def list_models(request: HttpRequest) -> Response:
@@ -54,6 +53,8 @@ class Call:
     prompts: list[Prompt]
     params: SamplingParams
     stream: schemas.StreamOptions | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """More of them for the answer."""
 
     def requests(self) -> list[Request]:
         return [
@@ -79,15 +80,15 @@ async def completions(request: HttpRequest) -> Response:
     served = Served.of(request)
     body = schemas.parse_completion(await read_json(request, served.max_body))
     served.check_model(body.model)
-    if body.max_tokens is None:
-        body.max_tokens = schemas.COMPLETION_MAX_TOKENS
     scored = [body.prompt_logprobs, body.logprobs if body.echo else None]
     params = schemas.sampling_params(
         body,
+        served.sampling_defaults,
         logprobs=body.logprobs,
         prompt_logprobs=max((num for num in scored if num is not None), default=None),
     )
     form = _form(served, request, body, chat=False, num_top=body.logprobs, echo=body.echo)
+    form = replace(form, only_scores=body.only_scores)
     served.check_text_params(params)
     prompts = [await _prompt(served, body, item) for item in schemas.prompts_of(body)]
     return await _answer(served, request, Call(form, prompts, params, _streaming(body)))
@@ -95,13 +96,23 @@ async def completions(request: HttpRequest) -> Response:
 
 async def chat_completions(request: HttpRequest) -> Response:
     served = Served.of(request)
-    body = schemas.parse_chat(await read_json(request, served.max_body))
+    value, headers = await read_json(request, served.max_body), {}
+    if served.drop_tools:
+        value, dropped = schemas.drop_tools(value)
+        if dropped:
+            headers["warning"] = f'299 pellucid "dropped, as --drop-tools says: {dropped[0]}"'
+    body = schemas.parse_chat(value)
     served.check_model(body.model)
     num_top = (body.top_logprobs or 0) if body.logprobs else None
-    params = schemas.sampling_params(body, logprobs=num_top, prompt_logprobs=body.prompt_logprobs)
+    params = schemas.sampling_params(
+        body, served.sampling_defaults, logprobs=num_top, prompt_logprobs=body.prompt_logprobs
+    )
     form = _form(served, request, body, chat=True, num_top=num_top, echo=False)
-    ids = await _encode_messages(served, body)
-    return await _answer(served, request, Call(form, [Prompt(ids, "")], params, _streaming(body)))
+    if body.truncate_prompt_tokens is None:
+        served.check_length(body.chat.num_chars, "messages")
+    ids = _truncated(served, body, await served.encode_chat(body.chat))
+    call = Call(form, [Prompt(ids, "")], params, _streaming(body), headers)
+    return await _answer(served, request, call)
 
 
 def _streaming(body: schemas.Sampled) -> schemas.StreamOptions | None:
@@ -129,63 +140,71 @@ def _form(
         # Without a tokenizer there is no text: the ids are the answer.
         token_ids=body.return_token_ids or served.tokenizer is None,
         skip_special_tokens=body.skip_special_tokens is not False,
+        names_are_ids=body.return_tokens_as_token_ids,
+        include_stop=body.include_stop_str_in_output,
     )
 
 
 async def _prompt(served: Served, body: schemas.CompletionBody, item: str | list[int]) -> Prompt:
     if isinstance(item, str):
-        served.check_length(len(item), "prompt")
-        ids = await served.encode(item, add_special_tokens=body.add_special_tokens)
+        if body.truncate_prompt_tokens is None:
+            served.check_length(len(item), "prompt")
+        whole = await served.encode(
+            item, add_special_tokens=body.add_special_tokens, parse_special=body.parse_special
+        )
+    else:
+        served.check_tokens(item, "prompt")
+        whole = item
+    ids = _truncated(served, body, whole)
+    if isinstance(item, str) and ids is whole:
         return Prompt(ids, item)
-    served.check_tokens(item, "prompt")
     text = ""
     if body.echo and served.tokenizer:
         text = served.tokenizer.decode(
-            item, skip_special_tokens=body.skip_special_tokens is not False
+            ids, skip_special_tokens=body.skip_special_tokens is not False
         )
-    return Prompt(item, text)
+    return Prompt(ids, text)
 
 
-async def _encode_messages(served: Served, body: schemas.ChatBody) -> list[int]:
-    tokenizer = served.need_tokenizer()
-    messages: list[dict[str, Any]] = []
-    for message in body.messages:
-        # "developer" is OpenAI's newer word for "system"; templates know the older one.
-        role = "system" if message.role == "developer" else message.role
-        fields = {"role": role, "content": message.content, "name": message.name}
-        messages.append({key: value for key, value in fields.items() if value is not None})
-    num_chars = sum(len(message["content"]) for message in messages)
-    served.check_length(num_chars, "messages")
-    return await served.off_loop(
-        num_chars,
-        lambda: encode_chat(tokenizer, messages, **body.chat_template_kwargs),
-    )
+def _truncated(served: Served, body: schemas.Sampled, ids: list[int]) -> list[int]:
+    """The last tokens of a prompt, as far as the call asks for no more. A BOS in front stays."""
+    kept = body.truncate_prompt_tokens
+    if kept == -1:
+        kept = max(1, served.info.context_length - max(1, body.max_tokens or 1))
+    if kept is None or len(ids) <= kept:
+        return ids
+    bos = served.tokenizer.bos_token_id if served.tokenizer else None
+    front = ids[:1] if ids[0] == bos else []
+    return front + ids[len(ids) - kept + len(front) :]
 
 
 async def _answer(served: Served, request: HttpRequest, call: Call) -> Response:
     flight = served.link.submit(call.requests())
     if call.stream is None:
         with flight:
-            return to_json(await until_disconnect(request.receive, _collect(flight, call)))
+            answer = await until_disconnect(request.receive, _collect(flight, call))
+            return to_json(answer, headers=dict(call.headers))
     try:
         await until_disconnect(request.receive, flight.accepted())
     except BaseException:
         flight.close()
         raise
-    return EventStream(flight, _events(flight, call, call.stream, served.keep_alive_s))
+    events = _events(flight, call, call.stream, served.keep_alive_s)
+    return EventStream(flight, events, call.headers)
 
 
 async def _collect(flight: Flight, call: Call) -> dict[str, Any]:
     """The whole answer."""
-    parts: dict[tuple[str, int], list[Output]] = {key: [] for key in call.choices()}
+    choices = call.choices()
+    parts: dict[tuple[str, int], list[Output]] = {key: [] for key in choices}
     while outputs := await flight.take():
         for output in outputs:
             _check(output)
             parts[output.request_id, output.index].append(output)
-    wholes = {key: merge(outputs) for key, outputs in parts.items()}
-    num_completion = sum(len(whole.token_ids) for whole in wholes.values())
+    entries = [choice.whole(merge(parts[key])) for key, choice in choices.items()]
+    num_completion = sum(choice.num_tokens for choice in choices.values())
     return call.form.head(chunk=False) | {
-        "choices": [choice.whole(wholes[key]) for key, choice in call.choices().items()],
+        "choices": entries,
         "usage": usage(call.num_prompt_tokens, num_completion),
     }
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pellucid.request import Output, TokenLogprob
 from pellucid.text.tokenizer import Tokenizer
 
@@ -35,6 +37,12 @@ class Form:
     echo: bool
     token_ids: bool
     skip_special_tokens: bool
+    names_are_ids: bool = False
+    """Tokens are named token_id:N instead of by their text."""
+    include_stop: bool = False
+    """The stop string that ended an answer stays in its text."""
+    only_scores: bool = False
+    """The prompt was to be scored: the one token that the engine made is not shown."""
 
     def head(self, chunk: bool) -> dict[str, Any]:
         kind = "chat.completion" if self.chat else "text_completion"
@@ -87,11 +95,13 @@ class Choice:
 
     def whole(self, output: Output) -> dict[str, Any]:
         """The choice of a plain answer."""
+        output = self._as_asked(output)
         entry = self._content(output, "message" if self.form.chat else "text")
         return entry | {"finish_reason": output.finish_reason, "stop_reason": output.stop_reason}
 
     def chunks(self, output: Output) -> Iterable[dict[str, Any]]:
         """The choices of the chunks for an increment: its content, then its end."""
+        output = self._as_asked(output)
         kind = "delta" if self.form.chat else "text"
         if output.text or output.token_ids or not self._begun:
             yield self._content(output, kind) | {"finish_reason": None}
@@ -104,6 +114,17 @@ class Choice:
         """The first chunk of a chat: who speaks."""
         delta = {"role": "assistant", "content": ""}
         return {"index": self.index, "delta": delta, "logprobs": None, "finish_reason": None}
+
+    def _as_asked(self, output: Output) -> Output:
+        """The part of `output` that this call is to see."""
+        if self.form.only_scores:
+            reason = output.finish_reason and "length"
+            scores: list[TokenLogprob] | None = None if output.logprobs is None else []
+            shown = {"text": "", "token_ids": [], "logprobs": scores}
+            return msgspec.structs.replace(output, **shown, finish_reason=reason, stop_reason=None)
+        if self.form.include_stop and isinstance(output.stop_reason, str):
+            return msgspec.structs.replace(output, text=output.text + output.stop_reason)
+        return output
 
     def _content(self, output: Output, kind: str) -> dict[str, Any]:
         form = self.form
@@ -140,7 +161,7 @@ class Choice:
             entries = [*(output.prompt_logprobs or []), *entries]
             ids = [*self.prompt_token_ids, *ids]
         return {
-            "tokens": [token_name(self.form.tokenizer, token) for token in ids],
+            "tokens": [self._name(token) for token in ids],
             "token_logprobs": [entry and entry.logprob for entry in entries],
             "top_logprobs": [entry and self._top(entry, num_top) for entry in entries],
             "text_offset": [self._offsets.advance(token) for token in ids],
@@ -150,13 +171,27 @@ class Choice:
         """Most likely first; the chosen token is always there. Of like names the likelier stays."""
         best: dict[str, float] = {}
         for token, logprob in [*entry.top[:num_top], (entry.token_id, entry.logprob)]:
-            best.setdefault(token_name(self.form.tokenizer, token), logprob)
+            best.setdefault(self._name(token), logprob)
         return best
 
+    def _name(self, token: int) -> str:
+        return token_name(None if self.form.names_are_ids else self.form.tokenizer, token)
+
     def _named(self, entry: TokenLogprob, num_top: int) -> dict[str, Any]:
+        top = [self._entry(*pair) for pair in entry.top[:num_top]]
+        return self._entry(entry.token_id, entry.logprob) | {"top_logprobs": top}
+
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        """A token as chats show it, with its bytes, and with its id."""
         tokenizer = self.form.tokenizer
-        top = [token_entry(tokenizer, *pair) for pair in entry.top[:num_top]]
-        return token_entry(tokenizer, entry.token_id, entry.logprob) | {"top_logprobs": top}
+        data = None if tokenizer is None else tokenizer.token_bytes(token)
+        plain = data is not None and not self.form.names_are_ids
+        return {
+            "token": data.decode(errors="replace") if data and plain else self._name(token),
+            "token_id": token,
+            "logprob": logprob,
+            "bytes": None if data is None else list(data),
+        }
 
 
 def token_name(tokenizer: Tokenizer | None, token: int) -> str:
@@ -168,17 +203,6 @@ def token_name(tokenizer: Tokenizer | None, token: int) -> str:
         return data.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data)
-
-
-def token_entry(tokenizer: Tokenizer | None, token: int, logprob: float) -> dict[str, Any]:
-    """A token as chats show it, with its bytes, and with its id."""
-    data = None if tokenizer is None else tokenizer.token_bytes(token)
-    return {
-        "token": token_name(None, token) if data is None else data.decode(errors="replace"),
-        "token_id": token,
-        "logprob": logprob,
-        "bytes": None if data is None else list(data),
-    }
 
 
 class Offsets:

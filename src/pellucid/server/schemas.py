@@ -1,77 +1,54 @@
 """What a request may say: every field is honoured, a documented no-op, or refused by name.
 
 An engine that ignores a field it does not know returns a wrong answer and no error. So a body is
-sorted first: `null` counts as absent; a no-op is dropped; a field that would change the answer and
-is not implemented is refused unless its value asks for nothing; an unknown one is refused. What
-remains must fit a strict struct, and ranges are checked where they are defined, by
-`SamplingParams`.
+sorted first (`parsing.py`, by the tables of `fields.py`), then fitted into one of the structs here;
+ranges are checked where they are defined, by `SamplingParams`. A field that is absent or null takes
+the model's own sampling default, if the model has one, else that of `SamplingParams`.
 
-No-ops, accepted because they change nothing about the answer: `user`, `metadata`, `store`,
-`service_tier`, `safety_identifier`, `prompt_cache_key`, `prompt_cache_retention` and, in a chat,
-`parallel_tool_calls`.
+Beyond OpenAI's fields, in both kinds of completion:
 
-Beyond OpenAI's fields: `top_k`, `min_p`, `repetition_penalty`, `min_tokens`, `ignore_eos`,
-`stop_token_ids`, `skip_special_tokens`, `prompt_logprobs`, `return_token_ids`,
-`add_special_tokens` (completions: the tokenizer's BOS or EOS around a text prompt) and
-`chat_template_kwargs` (chat: variables for the template).
+* `top_k`, `min_p`, `repetition_penalty` (also `repeat_penalty`), `min_tokens`, `ignore_eos`,
+  `stop_token_ids`, `skip_special_tokens`, `prompt_logprobs`: of `SamplingParams`
+* `top_k: -1` keeps all tokens, `seed: -1` takes a fresh seed, `max_tokens: -1` goes on until the
+  context is full
+* `return_token_ids`: the ids of prompt and answer; `return_tokens_as_token_ids`: where tokens are
+  named by their text (log-probabilities), they are named `token_id:N`
+* `truncate_prompt_tokens`: keep the last N tokens of the prompt, and the BOS that it begins with;
+  -1: as many as the context leaves beside `max_tokens`
+* `include_stop_str_in_output`: the stop string that ended the answer stays in its text
+
+In completions: `add_special_tokens` (the tokenizer's BOS or EOS around a text prompt),
+`parse_special` (names of special tokens in a text prompt are those tokens; false: they are text),
+and `max_tokens: 0` with `echo` or `prompt_logprobs` (the prompt is scored, nothing is generated).
+In chats: what `messages.Templated` lists. In a message, names of special tokens are always text.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from pellucid.errors import InputError
 from pellucid.request import SamplingParams
+from pellucid.server.fields import (
+    CHAT_NOOPS,
+    CHAT_REFUSED,
+    NOOPS,
+    REFUSED,
+    STREAM_OPTIONS_NOOPS,
+    TOOLS,
+)
+from pellucid.server.messages import Message, Templated, with_plain_messages
+from pellucid.server.parsing import parse
 
 MAX_PROMPTS: Final = 1024
 COMPLETION_MAX_TOKENS: Final = 16
 """OpenAI's default for /v1/completions. A chat goes on until it ends or the context is full."""
 MAX_TOP_LOGPROBS: Final = 20
-
-NOOPS: Final = frozenset(
-    {
-        "user",
-        "metadata",
-        "store",
-        "service_tier",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-    }
-)
-CHAT_NOOPS: Final = NOOPS | {"parallel_tool_calls"}
-
-# Not implemented, with the values that ask for nothing.
-REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"suffix": ("",)}
-CHAT_REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "response_format": ({"type": "text"},),
-    "modalities": ([], ["text"]),
-    "audio": (),
-    "prediction": (),
-    "web_search_options": (),
-    "reasoning_effort": ("none",),
-    "verbosity": ("medium",),
-    "moderation": (),
-    "prompt_cache_options": (),
-}
-MESSAGE_REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {
-    "tool_calls": ([],),
-    "function_call": (),
-    "tool_call_id": (),
-    "audio": (),
-    "refusal": (),
-    "annotations": ([],),
-}
-STREAM_OPTIONS_REFUSED: Final[Mapping[str, tuple[Any, ...]]] = {"include_obfuscation": (False,)}
-ROLES: Final = ("system", "developer", "user", "assistant")
+NO_LIMIT: Final = -1
+"""As `max_tokens`."""
 
 
 class StreamOptions(msgspec.Struct, kw_only=True):
@@ -88,6 +65,9 @@ class Sampled(msgspec.Struct, kw_only=True):
     stream: bool = False
     stream_options: StreamOptions | None = None
     return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+    truncate_prompt_tokens: int | None = None
+    include_stop_str_in_output: bool = False
 
     # Names from here on are those of SamplingParams.
     max_tokens: int | None = None
@@ -108,68 +88,61 @@ class Sampled(msgspec.Struct, kw_only=True):
     skip_special_tokens: bool | None = None
     prompt_logprobs: int | None = None
 
+    def __post_init__(self) -> None:
+        self.top_k = 0 if self.top_k == -1 else self.top_k
+        self.seed = None if self.seed == -1 else self.seed
+
 
 class CompletionBody(Sampled, kw_only=True):
     prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = COMPLETION_MAX_TOKENS
     echo: bool = False
     logprobs: int | None = None
     best_of: int | None = None
     add_special_tokens: bool = True
+    parse_special: bool = True
 
-
-class Message(msgspec.Struct, kw_only=True):
-    role: str
-    content: str | list[dict[str, Any]]
-    name: str | None = None
+    @property
+    def only_scores(self) -> bool:
+        """Nothing is to be generated."""
+        return self.max_tokens == 0
 
 
 class ChatBody(Sampled, kw_only=True):
-    messages: list[Message]
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
+
+    # The fields of Templated: a struct has one base.
+    messages: list[Message]
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool = False
+    reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] = {}
+
+    @property
+    def chat(self) -> Templated:
+        return Templated(**{name: getattr(self, name) for name in Templated.__struct_fields__})
 
 
 class TokenizeBody(msgspec.Struct, kw_only=True):
+    """A text; a chat is a `TokenizeChatBody`."""
+
     model: str | None = None
     prompt: str
     add_special_tokens: bool = True
+    parse_special: bool = True
+    return_token_strs: bool = False
+
+
+class TokenizeChatBody(Templated, kw_only=True):
+    model: str | None = None
+    return_token_strs: bool = False
 
 
 class DetokenizeBody(msgspec.Struct, kw_only=True):
     model: str | None = None
     tokens: list[int]
-
-
-Body = TypeVar("Body", bound=msgspec.Struct)
-
-
-def parse(
-    value: dict[str, Any],
-    kind: type[Body],
-    noops: frozenset[str] = frozenset(),
-    refused: Mapping[str, tuple[Any, ...]] = {},
-    where: str = "",
-) -> Body:
-    """`value` as a `kind`. `where` is the path of `value` in the body, for messages."""
-    known = kind.__struct_fields__
-    kept = {}
-    for name, item in value.items():
-        if item is None or name in noops:
-            continue
-        path = f"{where}{name}"
-        if name in refused:
-            if item not in refused[name]:
-                raise _not_supported(path, refused[name])
-        elif name not in known:
-            raise InputError(f"unknown field {path!r}", param=path, code="unknown_field")
-        else:
-            kept[name] = item
-    try:
-        return msgspec.convert(kept, kind, str_keys=True)
-    except msgspec.ValidationError as error:
-        raise _wrong_type(str(error), where) from error
 
 
 def parse_completion(value: dict[str, Any]) -> CompletionBody:
@@ -179,17 +152,24 @@ def parse_completion(value: dict[str, Any]) -> CompletionBody:
             f"best_of ({body.best_of}) other than n ({body.n or 1}) is not supported; leave it out",
             param="best_of",
         )
-    _check_stream(body)
+    if body.only_scores and not body.echo and body.prompt_logprobs is None:
+        raise InputError(
+            "max_tokens: 0 scores the prompt, and needs echo: true or prompt_logprobs; "
+            "to generate text, it must be at least 1",
+            param="max_tokens",
+        )
+    _check_common(body)
     return body
 
 
 def parse_chat(value: dict[str, Any]) -> ChatBody:
-    messages = value.get("messages")
-    if isinstance(messages, list):
-        value = {**value, "messages": [_plain_message(m, i) for i, m in enumerate(messages)]}
-    body = parse(_with_stream_options(value), ChatBody, CHAT_NOOPS, CHAT_REFUSED)
-    if not body.messages:
-        raise InputError("messages is empty: a chat needs at least one", param="messages")
+    body = parse(
+        _with_stream_options(with_plain_messages(value)),
+        ChatBody,
+        CHAT_NOOPS,
+        {**CHAT_REFUSED, **TOOLS},
+    )
+    body.chat.check()
     if body.top_logprobs is not None and not body.logprobs:
         raise InputError("top_logprobs needs logprobs: true", param="top_logprobs")
     if not 0 <= (body.top_logprobs or 0) <= MAX_TOP_LOGPROBS:
@@ -204,19 +184,46 @@ def parse_chat(value: dict[str, Any]) -> ChatBody:
             param="max_completion_tokens",
         )
     body.max_tokens = older if newer is None else newer
-    _check_stream(body)
+    _check_common(body)
     return body
 
 
+def parse_tokenize(value: dict[str, Any]) -> TokenizeBody | TokenizeChatBody:
+    if value.get("messages") is None:
+        return parse(value, TokenizeBody)
+    # What a prompt would be asked to add, the template writes; false asks for nothing.
+    refused = {"prompt": (), "add_special_tokens": (False,), "parse_special": (False,)}
+    body = parse(with_plain_messages(value), TokenizeChatBody, refused=refused)
+    body.check()
+    return body
+
+
+def drop_tools(value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A chat's body without its tools, and the names of what was dropped.
+
+    Only tools that the model may do without: a choice that demands a call stays, to be refused.
+    """
+    lists = [name for name in ("tools", "functions") if value.get(name)]
+    return {name: item for name, item in value.items() if name not in lists}, lists
+
+
 def sampling_params(
-    body: Sampled, *, logprobs: int | None, prompt_logprobs: int | None
+    body: Sampled,
+    defaults: Mapping[str, Any],
+    *,
+    logprobs: int | None,
+    prompt_logprobs: int | None,
 ) -> SamplingParams:
-    """The fields of the same name; what is absent keeps its default."""
-    values: dict[str, Any] = {}
+    """The fields of the same name; what is absent takes its default, the model's before ours."""
+    values: dict[str, Any] = dict(defaults)
     for name in SamplingParams.__struct_fields__:
         value = getattr(body, name)
         if value is not None:
             values[name] = tuple(value) if isinstance(value, list) else value
+    if body.max_tokens == NO_LIMIT:
+        del values["max_tokens"]
+    elif body.max_tokens == 0 and isinstance(body, CompletionBody):
+        values["max_tokens"] = 1  # the engine always makes one; nobody is shown it
     values |= {"logprobs": logprobs, "prompt_logprobs": prompt_logprobs}
     return SamplingParams(**values)
 
@@ -246,73 +253,20 @@ def prompts_of(body: CompletionBody) -> list[str] | list[list[int]]:
     return texts or lists
 
 
-def _plain_message(message: Any, index: int) -> Any:
-    """One message with its content as plain text."""
-    if not isinstance(message, dict):
-        return message  # refused for its type, with its path
-    where = f"messages[{index}]."
-    parsed = parse(message, Message, refused=MESSAGE_REFUSED, where=where)
-    if parsed.role not in ROLES:
-        raise InputError(
-            f"{where}role must be one of {', '.join(ROLES)}, not {parsed.role!r}",
-            param=f"{where}role",
-        )
-    if isinstance(parsed.content, list):
-        parts = parsed.content
-        texts = [_text_of(part, f"{where}content[{i}]") for i, part in enumerate(parts)]
-        parsed.content = "\n".join(texts)
-    return msgspec.to_builtins(parsed)
-
-
-def _text_of(part: dict[str, Any], where: str) -> str:
-    kind, text = part.get("type"), part.get("text")
-    if kind != "text":
-        raise InputError(
-            f"{where}.type {kind!r} is not supported; only text is", param=f"{where}.type"
-        )
-    if not isinstance(text, str):
-        raise InputError(f"{where}.text must be a string", param=f"{where}.text")
-    for name in part:
-        if name not in ("type", "text"):
-            raise InputError(f"unknown field '{where}.{name}'", param=f"{where}.{name}")
-    return text
-
-
 def _with_stream_options(value: dict[str, Any]) -> dict[str, Any]:
     options = value.get("stream_options")
     if not isinstance(options, dict):
         return value
-    parsed = parse(options, StreamOptions, refused=STREAM_OPTIONS_REFUSED, where="stream_options.")
+    parsed = parse(options, StreamOptions, STREAM_OPTIONS_NOOPS, where="stream_options.")
     return {**value, "stream_options": msgspec.to_builtins(parsed)}
 
 
-def _check_stream(body: Sampled) -> None:
+def _check_common(body: Sampled) -> None:
     if body.stream_options is not None and not body.stream:
         raise InputError("stream_options needs stream: true", param="stream_options")
-
-
-def _not_supported(path: str, harmless: tuple[Any, ...]) -> InputError:
-    words = " or ".join(msgspec.json.encode(value).decode() for value in harmless)
-    remedy = f"leave it out, or send {words}" if words else "leave it out"
-    return InputError(
-        f"{path} would change the answer and is not supported; {remedy}",
-        param=path,
-        code="unsupported_field",
-    )
-
-
-_PATH = re.compile(r"(?P<what>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<path>.*)`)?", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-
-
-def _wrong_type(message: str, where: str) -> InputError:
-    """msgspec's message with the field in front: 'n: expected `int`, got `str`'."""
-    match = _PATH.fullmatch(message)
-    assert match
-    what, path = match["what"], where + (match["path"] or "")
-    if missing := _MISSING.fullmatch(what):
-        path = ".".join(filter(None, [path.rstrip("."), missing[1]]))
-        return InputError(f"{path} is missing", param=path, code="missing_field")
-    what = what.replace(" | null", "")
-    key = "a key: " if match["key"] else ""
-    return InputError(f"{path}: {key}{what[0].lower()}{what[1:]}", param=path, code="wrong_type")
+    kept = body.truncate_prompt_tokens
+    if kept is not None and (kept < -1 or kept == 0):
+        raise InputError(
+            f"truncate_prompt_tokens must be at least 1, or -1 for what fits, not {kept}",
+            param="truncate_prompt_tokens",
+        )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import errno
+import logging
 import signal
 import socket
 import sys
@@ -50,6 +51,10 @@ class ServeOptions:
     """What clients call the model; empty: its own name."""
     api_keys: Sequence[str] = ()
     max_body: int = MAX_BODY
+    allowed_origins: Sequence[str] = ()
+    """Whose pages may call from a browser, as https://host:port; "*" means any."""
+    drop_tools: bool = False
+    """Answer chats that bring tools without them, instead of refusing."""
 
 
 def serve(config: EngineConfig, options: ServeOptions) -> int:
@@ -128,6 +133,7 @@ async def _load(engine: EngineProcess, config: EngineConfig, options: ServeOptio
         spec=checkpoint.spec,
         config=config,
         max_body=options.max_body,
+        drop_tools=options.drop_tools,
     )
 
 
@@ -162,9 +168,18 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _NotAnUpgrade(logging.Filter):
+    """Leaves out what uvicorn says of HTTP/2 and WebSocket upgrades: not taking one is no fault."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        return not message.startswith(("Unsupported upgrade request", "No supported WebSocket"))
+
+
 def _uvicorn_config(served: Served, options: ServeOptions) -> uvicorn.Config:
+    logging.getLogger("uvicorn.error").addFilter(_NotAnUpgrade())
     return uvicorn.Config(
-        build_app(served, options.api_keys),
+        build_app(served, options.api_keys, options.allowed_origins),
         lifespan="off",
         access_log=False,
         log_level="warning",
@@ -176,13 +191,18 @@ def _uvicorn_config(served: Served, options: ServeOptions) -> uvicorn.Config:
 
 
 def _announce(served: Served, sock: socket.socket, seconds: float) -> None:
-    host, port = sock.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    """Memory, then where people and programs find the server."""
     for line in served.info.ledger:
         print(f"  {line}", file=sys.stderr)
-    names = ", ".join(served.names)
+    url, names = url_of(*sock.getsockname()[:2]), ", ".join(served.names)
     print(
-        f"pellucid serves {names} at http://{address}/v1 (ready in {seconds:.1f} s)",
+        f"pellucid serves {names} at {url}/v1, its page at {url} (ready in {seconds:.1f} s)",
         file=sys.stderr,
         flush=True,
     )
+
+
+def url_of(host: str, port: int) -> str:
+    """An address that a browser on this machine can open: "all interfaces" is none."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.link import EngineLink
+from pellucid.server.messages import Templated
 from pellucid.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 << 20
@@ -47,6 +48,10 @@ class Served:
     """Run files by id, measured by this server, oldest first."""
     fitting: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a calibration is worked out."""
+    sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
+    """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
+    drop_tools: bool = False
+    """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @staticmethod
@@ -62,6 +67,7 @@ class Served:
             "created": self.created,
             "owned_by": "pellucid",
             "max_model_len": self.info.context_length,
+            "sampling_defaults": dict(self.sampling_defaults),
         }
 
     def check_model(self, name: str | None) -> None:
@@ -99,19 +105,28 @@ class Served:
                     param=param,
                 )
 
-    async def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        tokenizer = self.need_tokenizer()
+    async def encode(
+        self, text: str, *, add_special_tokens: bool, parse_special: bool
+    ) -> list[int]:
+        encode = self.need_tokenizer().encode
         return await self.off_loop(
-            len(text), lambda: tokenizer.encode(text, add_special_tokens=add_special_tokens)
+            len(text),
+            lambda: encode(
+                text, add_special_tokens=add_special_tokens, parse_special=parse_special
+            ),
         )
+
+    async def encode_chat(self, chat: Templated) -> list[int]:
+        tokenizer = self.need_tokenizer()
+        return await self.off_loop(chat.num_chars, lambda: chat.encode(tokenizer))
 
     def check_length(self, num_chars: int, param: str) -> None:
         """Refuse what no tokenizer could make short enough, before seconds are spent on it."""
         context = self.info.context_length
         if num_chars > MAX_TOKEN_CHARS * context:
             raise InputError(
-                f"the prompt has {num_chars} characters, which is more than {context} tokens, the "
-                "context length: shorten it",
+                f"The prompt is too long: this model's maximum context length is {context} tokens, "
+                f"but the prompt has {num_chars} characters, which are more: shorten it",
                 param=param,
                 code="context_length_exceeded",
             )

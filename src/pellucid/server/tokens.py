@@ -7,17 +7,29 @@ from starlette.responses import Response
 
 from pellucid.server.errors import to_json
 from pellucid.server.http import read_json
-from pellucid.server.schemas import DetokenizeBody, TokenizeBody, parse
+from pellucid.server.parsing import parse
+from pellucid.server.render import token_name
+from pellucid.server.schemas import DetokenizeBody, TokenizeChatBody, parse_tokenize
 from pellucid.server.served import Served
 
 
 async def tokenize(request: Request) -> Response:
+    """Ids of a text, or of the prompt that messages make."""
     served = Served.of(request)
-    body = parse(await read_json(request, served.max_body), TokenizeBody)
+    body = parse_tokenize(await read_json(request, served.max_body))
     served.check_model(body.model)
-    ids = await served.encode(body.prompt, add_special_tokens=body.add_special_tokens)
-    length = served.info.context_length
-    return to_json({"tokens": ids, "count": len(ids), "max_model_len": length})
+    if isinstance(body, TokenizeChatBody):
+        ids = await served.encode_chat(body)
+    else:
+        ids = await served.encode(
+            body.prompt,
+            add_special_tokens=body.add_special_tokens,
+            parse_special=body.parse_special,
+        )
+    answer = {"tokens": ids, "count": len(ids), "max_model_len": served.info.context_length}
+    if body.return_token_strs:
+        answer["token_strs"] = [token_name(served.tokenizer, token) for token in ids]
+    return to_json(answer)
 
 
 async def detokenize(request: Request) -> Response:

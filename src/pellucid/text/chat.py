@@ -47,20 +47,29 @@ def encode_chat(
     /,
     *,
     add_generation_prompt: bool = True,
+    continue_final_message: bool = False,
     **template_kwargs: Any,
 ) -> list[int]:
-    """Token ids of the prompt that `messages` make; what BOS there is, the template writes."""
+    """Token ids of the prompt that `messages` make; what BOS there is, the template writes.
+
+    `continue_final_message` leaves the last message open: the prompt ends with its content, and the
+    answer goes on from there (a prefill).
+    """
     plain = check_messages(messages)
     template_kwargs["add_generation_prompt"] = add_generation_prompt
+    if not isinstance(continue_final_message, bool):
+        raise InputError("continue_final_message must be true or false")
+    end = mark_end(tokenizer, plain) if continue_final_message else ""
     names = special_names(tokenizer)
     texts = list(texts_of([plain, template_kwargs]))
     if not any(name in text for text in texts for name, _ in names.present(text)):
-        rendered = render(tokenizer, plain, template_kwargs)
+        rendered = text_before(end, render(tokenizer, plain, template_kwargs))
         return tokenizer.encode(rendered, add_special_tokens=False, parse_special=True)
 
     mark = unused_character("".join([*texts, tokenizer.chat_template or ""]))
     change = partial(shield, names, mark)
     rendered = render(tokenizer, each_text(plain, change), each_text(template_kwargs, change))
+    rendered = text_before(end, rendered)
     ids: list[int] = []
     for part in names.split(rendered):
         if isinstance(part, int):
@@ -68,6 +77,31 @@ def encode_chat(
         else:
             ids += tokenizer.encode(part.replace(mark, ""), add_special_tokens=False)
     return ids
+
+
+def mark_end(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> str:
+    """Put a character that nobody uses, and a space, behind the last message; that character."""
+    end = unused_character("".join([*texts_of(messages), tokenizer.chat_template or ""]))
+    messages[-1]["content"] += f"{end} "
+    return end
+
+
+def text_before(end: str, rendered: str) -> str:
+    """`rendered` up to the character `end`, if there is one to look for.
+
+    A template that trims messages has taken the space behind `end` away; then spaces before it
+    would have been trimmed too. transformers finds the place in the same way.
+    """
+    if not end:
+        return rendered
+    text, found, rest = rendered.rpartition(end)
+    if not found:
+        raise InputError(
+            "continue_final_message: the chat template does not write the last message's content, "
+            "so there is nothing to go on from",
+            param="continue_final_message",
+        )
+    return text if rest.startswith(" ") else text.rstrip()
 
 
 def render_chat(
