@@ -84,9 +84,9 @@ def environment(commit: str) -> dict[str, Any]:
 
 
 def limits() -> dict[str, float]:
-    from pellucid.explore.kernels import measure_limits
+    from pellucid.explore.kernels import gpu_limits
 
-    found = measure_limits()
+    found = gpu_limits()
     print(f"copy {found.copy_bytes_s / 1e12:.2f} TB/s, matrix product "
           f"{found.matmul_flop_s / 1e12:.0f} TFLOP/s", flush=True)  # fmt: skip
     return {"copy_bytes_s": found.copy_bytes_s, "matmul_flop_s": found.matmul_flop_s}
@@ -155,7 +155,7 @@ def attention() -> Samples:
 
     from pellucid.explore import kernels
 
-    rates = kernels.measure_limits()
+    rates = kernels.gpu_limits()
     found: Samples = {}
     for name, tokens in (("8k", 8192), ("16k", 16384)):
         for rival in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION):

@@ -63,7 +63,7 @@ SHAPES: dict[str, Record] = {
         "num_heads": 9, "num_kv_heads": 3, "head_dim": 64, **PLAIN,
     },
 }  # fmt: skip
-"""The fields of `ModelSpec` that the model reads."""
+"""The fields of `ModelSpec` that the cost model reads."""
 REST: Record = {
     "family": "llama", "context_length": 1, "norm_eps": 1e-5, "rope_theta": 1e4,
 }  # fmt: skip

@@ -33,7 +33,7 @@ def all_on() -> dict[str, str]:
 
 
 def switch(key: str, *conflicts: str) -> Feature:
-    return Feature(key, ("on", "off"), "on", "off", "bit", False, conflicts, "", "", "")
+    return FEATURES[0]._replace(key=key, choices=("on", "off"), off="off", conflicts=conflicts)
 
 
 # --- which configurations ----------------------------------------------------------------------
@@ -127,16 +127,16 @@ def test_the_report(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_time_limit_shortens_the_answers_and_says_so(tiny_folder: Path) -> None:
     config = tiny(tiny_folder)
-    work = arms.Workload(
+    work = arms.ArmWorkload(
         num_prompts=2, prompt_len=8, output_len=100, repeats=1, limit_s=1e-3, temperature=0
     )
     arm = arms.Arm(config, open_checkpoint(config), work)
-    found = arm.measured()
+    found = arm.figures()
     arm.round(found, 1)
     assert found.batch.output_len == found.single.output_len == arms.SHORTEST
     assert [run.num_output for run in found.single.runs] == [2]
     arm.measure_stages(found)
-    result = ablate.report(config, work, found, [], [])
+    result = ablate.ablation_report(config, work, found, [], [])
     assert result["rows"][0]["shortened"]
     assert "shortened to fit into 0.001 s: answers of up to 2 (batch) and 2 (batch 1)" in table(
         result
@@ -153,7 +153,7 @@ def test_what_cannot_run_here_is_left_out_by_name(
 
     monkeypatch.setattr(arms, "Engine", refusing)
     said: list[str] = []
-    work = arms.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
+    work = arms.ArmWorkload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
     result = ablate.ablate(tiny(tiny_folder), work, said.append)
     reasons = {skip["name"]: skip["reason"] for skip in result["skipped"]}
     assert reasons["batching"] == reasons["all off"] == "batching static: not on a Tuesday"
@@ -170,7 +170,7 @@ def test_an_interrupt_keeps_what_was_measured(
         return Engine(config, *rest)
 
     monkeypatch.setattr(arms, "Engine", stopping)
-    work = arms.Workload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
+    work = arms.ArmWorkload(num_prompts=2, prompt_len=4, output_len=2, repeats=1)
     result = ablate.ablate(tiny(tiny_folder), work, lambda _: None)
     names = [row["name"] for row in result["rows"]]
     assert names[0] == "default" and "kv_cache" in names and "batching" not in names
@@ -189,11 +189,11 @@ def test_the_best_goes_first_and_what_depends_waits(monkeypatch: pytest.MonkeyPa
         value = {"a": 1.0 if on["b"] == "on" else 2.0, "b": 3.0, "c": 1.5}[key]
         return {"name": key, "gain": value}
 
-    monkeypatch.setattr(waterfall, "attempt", gain)
+    monkeypatch.setattr(waterfall, "gain_of", gain)
     found: dict[str, Any] = {}
     wanted = dict.fromkeys("abc", "on")
     said: list[str] = []
-    waterfall.climb(EngineConfig(), None, arms.Workload(), wanted, found, said.append)  # type: ignore[arg-type]
+    waterfall.climb(EngineConfig(), None, arms.ArmWorkload(), wanted, found, said.append)  # type: ignore[arg-type]
     assert [row["name"] for row in found["alone"]] == ["a", "b"]
     assert [row["name"] for row in found["greedy"]] == ["b", "a", "c"]
     assert found["overstated"] == {"product_alone": 6.0, "together": 3.0}

@@ -17,9 +17,9 @@ from pellucid.errors import InputError
 from pellucid.explore import runfile
 from pellucid.explore.calibrate import (
     Calibration,
-    as_json,
     budgets_of,
     calibrate,
+    calibration_file,
     choices_of,
     points_of,
 )
@@ -175,7 +175,7 @@ def test_cells_without_a_stage_to_fit_do_not_count() -> None:
 
 def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
-    path.write_text(json.dumps({**as_json(calibrated(), run_file()), "schema": 2}))
+    path.write_text(json.dumps({**calibration_file(calibrated(), run_file()), "schema": 2}))
     with pytest.raises(
         InputError, match=r"schema 2 instead of 3.*make one with pellucid calibrate"
     ):

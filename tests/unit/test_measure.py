@@ -16,8 +16,8 @@ from pellucid.engine import Engine
 from pellucid.errors import InputError
 from pellucid.explore import hardware, runfile
 from pellucid.explore import measure as measuring
-from pellucid.explore.cells import DECODE, PREFILL, Cell, Settings, fit, order_of
-from pellucid.explore.measure import Progress, measure
+from pellucid.explore.cells import DECODE, PREFILL, Cell, Settings, fit_settings, order_of
+from pellucid.explore.measure import MeasureProgress, measure_cells
 
 CELLS = [Cell(phase, n, batch) for phase in (DECODE, PREFILL) for n in (8, 48) for batch in (1, 2)]
 SMALL: dict[str, Any] = {"lengths": (8, 48), "batches": (1, 2), "blocks": 3}
@@ -41,7 +41,7 @@ def tiny(folder: Path, **options: Any) -> Engine:
     return Engine(EngineConfig(model=str(folder), **{**given, **options}))
 
 
-def ignore(progress: Progress) -> None:
+def ignore(progress: MeasureProgress) -> None:
     pass
 
 
@@ -49,7 +49,7 @@ def ignore(progress: Progress) -> None:
 
 
 def test_every_cell_has_its_samples_and_they_add_up(engine: Engine, tmp_path: Path) -> None:
-    record = measure(engine, Settings(**SMALL), ignore)
+    record = measure_cells(engine, Settings(**SMALL), ignore)
     path = tmp_path / "run.json"
     runfile.write(record, path)
     assert runfile.read(path) == record
@@ -72,7 +72,7 @@ def test_every_cell_has_its_samples_and_they_add_up(engine: Engine, tmp_path: Pa
 
 
 def test_the_stages_of_a_timed_run_are_its_wall_time(engine: Engine) -> None:
-    bench = measuring.Bench(engine, Settings(**SMALL))
+    bench = measuring.CellBench(engine, Settings(**SMALL))
     for cell in CELLS:
         timed, plain = measuring.Side(bench.clock), measuring.Side()
         bench.run(cell, 2, 0, [timed])
@@ -85,7 +85,7 @@ def test_the_stages_of_a_timed_run_are_its_wall_time(engine: Engine) -> None:
 class Watched:
     """Where the rows of each step ended, and whether it had borders."""
 
-    def __init__(self, bench: measuring.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, bench: measuring.CellBench, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[list[int], bool]] = []
         runner = bench.engine.runner
         launch = runner.launch
@@ -103,7 +103,7 @@ class Watched:
 def test_decoding_stays_around_its_length_and_the_sides_change_places(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = measuring.Bench(engine, Settings(**SMALL))
+    bench = measuring.CellBench(engine, Settings(**SMALL))
     bench.sizes[Cell(DECODE, 48, 2)] = measuring.Size(8)
     watched = Watched(bench, monkeypatch)
     bench.pair(Cell(DECODE, 48, 2), 0, timed_first=False)
@@ -117,7 +117,7 @@ def test_decoding_stays_around_its_length_and_the_sides_change_places(
 def test_the_chunks_of_a_prompt_change_places(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = measuring.Bench(tiny(tiny_folder, chunked_prefill=16), Settings(**SMALL))
+    bench = measuring.CellBench(tiny(tiny_folder, chunked_prefill=16), Settings(**SMALL))
     bench.sizes[Cell(PREFILL, 48, 1)] = measuring.Size(3)
     watched = Watched(bench, monkeypatch)
     assert bench.pair(Cell(PREFILL, 48, 1), 0, timed_first=True).num_steps == 3
@@ -128,7 +128,7 @@ def test_the_chunks_of_a_prompt_change_places(
 def test_whole_runs_take_turns_where_changing_would_mean_waiting(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = measuring.Bench(engine, Settings(**SMALL))
+    bench = measuring.CellBench(engine, Settings(**SMALL))
     monkeypatch.setattr(bench, "_whole_runs", True)
     bench.sizes |= {Cell(DECODE, 48, 1): measuring.Size(8), Cell(PREFILL, 48, 1): measuring.Size(1)}
     watched = Watched(bench, monkeypatch)
@@ -139,7 +139,7 @@ def test_whole_runs_take_turns_where_changing_would_mean_waiting(
 
 
 def test_short_runs_are_repeated(engine: Engine) -> None:
-    bench = measuring.Bench(engine, Settings(lengths=(8,), blocks=1))
+    bench = measuring.CellBench(engine, Settings(lengths=(8,), blocks=1))
     bench.warm_up(ignore)
     assert bench.sizes[Cell(PREFILL, 8, 1)].repeats > 1
     num_steps, repeats = bench.sizes[Cell(DECODE, 8, 1)]
@@ -161,14 +161,14 @@ def test_the_order_is_seeded_and_interleaved() -> None:
 def test_a_chunked_prefill_counts_all_its_steps(tiny_folder: Path) -> None:
     chunked = tiny(tiny_folder, chunked_prefill=16)
     settings = Settings(lengths=(8, 48), phases=(PREFILL,), blocks=1)
-    record = measure(chunked, settings, ignore)
+    record = measure_cells(chunked, settings, ignore)
     assert [cell["num_steps"] for cell in record["cells"]] == [1, 3]
 
 
 def test_without_a_kv_cache_a_token_is_its_whole_prefix(tiny_folder: Path) -> None:
     forgetful = tiny(tiny_folder, kv_cache="off", batching="static", max_seqs=4)
     settings = Settings(lengths=(8, 48), batches=(2,), phases=(DECODE,), blocks=1)
-    record = measure(forgetful, settings, ignore)
+    record = measure_cells(forgetful, settings, ignore)
     assert [cell["num_steps"] for cell in record["cells"]] == [2, 2]
     assert forgetful.stats().num_blocks_used == 0
 
@@ -178,7 +178,7 @@ def test_a_host_that_runs_ahead_is_measured_over_as_many_steps(
     whole_runs: bool, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = tiny(tiny_folder, overlap="on")
-    bench = measuring.Bench(ahead, Settings(**SMALL))
+    bench = measuring.CellBench(ahead, Settings(**SMALL))
     monkeypatch.setattr(bench, "_whole_runs", whole_runs)
     counts = []
     time_work = bench._time
@@ -204,8 +204,8 @@ def test_a_host_that_runs_ahead_is_measured_over_as_many_steps(
 
 
 def test_the_cost_is_said_before_it_starts(engine: Engine) -> None:
-    said: list[Progress] = []
-    measure(engine, Settings(**SMALL), said.append)
+    said: list[MeasureProgress] = []
+    measure_cells(engine, Settings(**SMALL), said.append)
     notes = [(p.doing, p.note) for p in said if p.note]
     assert notes[0] == ("warm-up", "warming up 8 cells")
     assert notes[1][0] == "measure"
@@ -217,8 +217,8 @@ def test_the_cost_is_said_before_it_starts(engine: Engine) -> None:
 
 
 def test_a_time_limit_takes_blocks_away_and_says_so(engine: Engine) -> None:
-    said: list[Progress] = []
-    record = measure(engine, Settings(**SMALL, max_seconds=1e-3), said.append)
+    said: list[MeasureProgress] = []
+    record = measure_cells(engine, Settings(**SMALL, max_seconds=1e-3), said.append)
     assert all(len(cell["wall_ns"]) == 1 for cell in record["cells"])
     assert any("1 blocks of 8 cells (3 do not fit into the time)" in p.note for p in said)
     assert not record["interrupted"]
@@ -226,7 +226,7 @@ def test_a_time_limit_takes_blocks_away_and_says_so(engine: Engine) -> None:
 
 @pytest.mark.parametrize("num_whole", [1, 2])
 def test_an_interrupt_keeps_whole_blocks(engine: Engine, num_whole: int) -> None:
-    record = measure(engine, Settings(**SMALL), Stopper(num_whole * len(CELLS) + 3))
+    record = measure_cells(engine, Settings(**SMALL), Stopper(num_whole * len(CELLS) + 3))
     assert record["interrupted"]
     assert all(len(cell["wall_ns"]) == num_whole for cell in record["cells"])
     assert not engine.has_work
@@ -235,7 +235,7 @@ def test_an_interrupt_keeps_whole_blocks(engine: Engine, num_whole: int) -> None
 
 def test_an_interrupt_with_nothing_to_keep_goes_on(engine: Engine) -> None:
     with pytest.raises(KeyboardInterrupt):
-        measure(engine, Settings(**SMALL), Stopper(3))
+        measure_cells(engine, Settings(**SMALL), Stopper(3))
     assert not engine.has_work
 
 
@@ -245,7 +245,7 @@ class Stopper:
     def __init__(self, after: int) -> None:
         self.left = after
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: MeasureProgress) -> None:
         self.left -= progress.doing == "measure" and progress.done > 0
         if not self.left:
             raise KeyboardInterrupt
@@ -255,8 +255,8 @@ class Stopper:
 
 
 def test_lengths_are_those_that_fit(engine: Engine) -> None:
-    assert fit(engine, Settings()).lengths == (64,)
-    few = fit(engine, Settings(batches=(32,))).lengths
+    assert fit_settings(engine, Settings()).lengths == (64,)
+    few = fit_settings(engine, Settings(batches=(32,))).lengths
     assert few, "where none of the grid fits, half of what there is"
     assert max(few) < 64
 
@@ -274,7 +274,7 @@ def test_what_the_engine_cannot_hold_is_refused(
     engine: Engine, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
-        measure(engine, Settings(**changes), ignore)
+        measure_cells(engine, Settings(**changes), ignore)
 
 
 def test_the_limits_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:

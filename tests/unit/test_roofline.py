@@ -19,8 +19,8 @@ from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget, queued
 from pellucid.explore.work import (
     GRAPHED_TOKENS,
     cut,
-    kv_bytes_per_token,
     load_of,
+    modelled_kv_bytes,
     num_layer_weights,
     num_tokens,
     positions_read,
@@ -57,7 +57,7 @@ def test_the_sizes_of_llama_8b() -> None:
         2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336
     )
     assert num_layer_weights(LLAMA_8B) == 6_979_321_856
-    assert kv_bytes_per_token(LLAMA_8B, Choices()) == 131_072
+    assert modelled_kv_bytes(LLAMA_8B, Choices()) == 131_072
     assert weight_bytes(LLAMA_8B, Choices()) == 2 * (6_979_321_856 + 128_256 * 4096)
 
 

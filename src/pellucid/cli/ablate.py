@@ -11,7 +11,7 @@ from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore.ablate import ORDERS, ablate
 from pellucid.explore.ablate_table import table
-from pellucid.explore.arms import SHORTEST, Workload
+from pellucid.explore.arms import SHORTEST, ArmWorkload
 
 FLAGS = {
     "num_prompts": "requests at once in the batch",
@@ -33,7 +33,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: Parser) -> None:
-    for spec in dataclasses.fields(Workload):
+    for spec in dataclasses.fields(ArmWorkload):
         parser.add_argument(
             "--" + spec.name.replace("_", "-"),
             type=type(spec.default),
@@ -53,8 +53,8 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    work = Workload(
-        **{spec.name: getattr(args, spec.name) for spec in dataclasses.fields(Workload)}
+    work = ArmWorkload(
+        **{spec.name: getattr(args, spec.name) for spec in dataclasses.fields(ArmWorkload)}
     )
     for name, least in _LEAST.items():
         if getattr(work, name) < least:

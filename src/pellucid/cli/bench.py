@@ -12,7 +12,7 @@ from pellucid.cli.common import add_config_flags, config_from, write_json
 from pellucid.cli.parser import Parser
 from pellucid.engine import Engine
 from pellucid.errors import InputError
-from pellucid.explore.bench import Workload, measure, table
+from pellucid.explore.bench import BenchWorkload, run_bench, table
 from pellucid.explore.hardware import environment
 
 EXAMPLES = """examples:
@@ -67,7 +67,7 @@ def run_kernels(args: argparse.Namespace) -> int:
         raise InputError(f"bench kernels measures the GPU's kernels, and {reason}")
     from pellucid.explore import kernels  # Triton loads only where it runs
 
-    limits = kernels.measure_limits()
+    limits = kernels.gpu_limits()
     timings = []
     for timing in kernels.measure_kernels(limits):
         timings.append(timing)
@@ -86,7 +86,7 @@ def run_engine(args: argparse.Namespace) -> int:
         if numbers[name] < 1:
             raise InputError(f"{name} must be at least 1, not {numbers[name]}", param=name)
     engine = Engine(config_from(args))
-    result = measure(engine, Workload(**numbers), _progress)
+    result = run_bench(engine, BenchWorkload(**numbers), _progress)
     print("\r\033[K" if sys.stderr.isatty() else "", end="", file=sys.stderr)
     if args.json != "-":
         print(table(result))

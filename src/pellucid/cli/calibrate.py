@@ -1,4 +1,4 @@
-"""`pellucid calibrate`: fit the model to a run, and say how well it then predicts."""
+"""`pellucid calibrate`: fit the cost model to a run, and say how well it then predicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 from pellucid.cli.common import write_json
 from pellucid.cli.parser import Parser
 from pellucid.explore import runfile
-from pellucid.explore.calibrate import START, Calibration, as_json, calibrate
+from pellucid.explore.calibrate import START, Calibration, calibrate, calibration_file
 from pellucid.explore.crossover import PARTS
 from pellucid.explore.hardware import environment
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json != "-":
         print(table(found))
     if args.json:
-        write_json({"environment": environment(), **as_json(found, record)}, args.json)
+        write_json({"environment": environment(), **calibration_file(found, record)}, args.json)
     return 0
 
 

@@ -79,7 +79,7 @@ def kind_of(found: runfile.Record) -> Kind:
 
 
 def from_model(args: argparse.Namespace) -> dict[str, Any]:
-    """The answer of the model, and what each switch does to it."""
+    """The cost model's answer, and what each switch does to it."""
     setting = setting_from(args)
     limit = setting.spec.context_length - setting.prefix
 

@@ -14,7 +14,7 @@ from pellucid.cli.parser import Parser
 from pellucid.engine import Engine
 from pellucid.explore import runfile
 from pellucid.explore.cells import GRID, PHASES, Settings
-from pellucid.explore.measure import Progress, measure
+from pellucid.explore.measure import MeasureProgress, measure_cells
 
 NOISY = 0.05
 """Variation over blocks from which a cell is flagged."""
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         runfile.check_writable(args.json)
     engine = Engine(config_from(args))
     with Bar() as bar:
-        record = measure(engine, settings, bar.show)
+        record = measure_cells(engine, settings, bar.show)
     if args.json == "-":
         write_json(record, "-")
         return 0
@@ -89,7 +89,7 @@ class Bar:
     def __exit__(self, *error: object) -> None:
         self._close()
 
-    def show(self, progress: Progress) -> None:
+    def show(self, progress: MeasureProgress) -> None:
         if progress.note:
             self._close()
             print(progress.note, file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from pellucid.errors import InputError
 from pellucid.explore.hardware import environment
 from pellucid.explore.peaks import PEAKS, find_hardware
 from pellucid.explore.roofline import Budget, Hardware, budget
-from pellucid.explore.work import kv_bytes_per_token, weight_bytes
+from pellucid.explore.work import modelled_kv_bytes, weight_bytes
 from pellucid.explore.workload import Choices, Workload, settled
 from pellucid.model.checkpoint import name_of
 from pellucid.model.folder import spec_of_folder
@@ -49,7 +49,7 @@ class Setting:
             "batch": self.batch,
             "prefix": self.prefix,
             "kind": self.hardware.kind,
-            "kv_bytes_per_token": kv_bytes_per_token(self.spec, self.choices),
+            "kv_bytes_per_token": modelled_kv_bytes(self.spec, self.choices),
             "weight_bytes": weight_bytes(self.spec, self.choices),
         }
 
@@ -199,7 +199,7 @@ def table(setting: Setting, budgets: dict[int, Budget]) -> str:
         f"{setting.name} on {setting.hardware.name}, {unit}, batch {setting.batch} "
         f"({provenance(setting.hardware)})",
         f"weights {stored / 1e9:.3f} GB a step, "
-        f"KV cache {kv_bytes_per_token(setting.spec, setting.choices):,.0f} bytes a token",
+        f"KV cache {modelled_kv_bytes(setting.spec, setting.choices):,.0f} bytes a token",
         f"{'length':>9}  {'ms':>10}  {'attention':>9}  largest stage",
     ]
     for length, found in budgets.items():

@@ -23,10 +23,10 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.explore.arms import (
     Arm,
-    Measured,
+    ArmFigures,
+    ArmWorkload,
     Speed,
-    Workload,
-    free,
+    free_memory,
     in_turns,
     with_changes,
     with_room,
@@ -54,7 +54,7 @@ class Variant(NamedTuple):
 
 def ablate(
     config: EngineConfig,
-    work: Workload,
+    work: ArmWorkload,
     progress: Progress,
     orders: Sequence[str] = ORDERS,
 ) -> dict[str, Any]:
@@ -65,24 +65,24 @@ def ablate(
     checkpoint = open_checkpoint(config)
     config = with_room(config, work)
     default = Arm(config, checkpoint, work)
-    first = default.measured()
+    first = default.figures()
     default.round(first, 0)
     default.measure_stages(first)
     progress(line(DEFAULT, first))
     switches = default.engine.info.switches
     variants, skipped = plan(switches)
-    results: list[tuple[Variant, Measured, Measured]] = []
+    results: list[tuple[Variant, ArmFigures, ArmFigures]] = []
     way_up: dict[str, Any] = {}
     try:
         if OFF in orders:
             take_away(default, variants, config, checkpoint, work, results, skipped, progress)
         del default
-        free()
+        free_memory()
         if CLIMB in orders:
             climb(config, checkpoint, work, switches, way_up, progress)
     except KeyboardInterrupt:
         skipped.append({"name": "the rest", "reason": "interrupted"})
-    return {**report(config, work, first, results, skipped), **way_up}
+    return {**ablation_report(config, work, first, results, skipped), **way_up}
 
 
 def take_away(
@@ -90,15 +90,15 @@ def take_away(
     variants: Sequence[Variant],
     config: EngineConfig,
     checkpoint: Checkpoint,
-    work: Workload,
-    results: list[tuple[Variant, Measured, Measured]],
+    work: ArmWorkload,
+    results: list[tuple[Variant, ArmFigures, ArmFigures]],
     skipped: list[dict[str, str]],
     progress: Progress,
 ) -> None:
     """Measure each variant in turns with the default; into `results`, or `skipped` with why."""
     for variant in variants:
-        found = attempt(default, with_changes(config, variant.changes), checkpoint, work)
-        free()
+        found = beside_default(default, with_changes(config, variant.changes), checkpoint, work)
+        free_memory()
         if isinstance(found, str):
             skipped.append({"name": variant.name, "reason": found})
             progress(f"{variant.name}: not measured, {found}")
@@ -108,9 +108,9 @@ def take_away(
             progress(line(name, measured))
 
 
-def attempt(
-    default: Arm, config: EngineConfig, checkpoint: Checkpoint, work: Workload
-) -> tuple[Measured, Measured] | str:
+def beside_default(
+    default: Arm, config: EngineConfig, checkpoint: Checkpoint, work: ArmWorkload
+) -> tuple[ArmFigures, ArmFigures] | str:
     """The default and another configuration measured in turns, or why the other cannot run."""
     try:
         other = Arm(config, checkpoint, work)
@@ -158,11 +158,11 @@ def with_conflicts(resolved: Mapping[str, str], key: str) -> dict[str, str]:
 # --- what to say about it -----------------------------------------------------------------------
 
 
-def report(
+def ablation_report(
     config: EngineConfig,
-    work: Workload,
-    first: Measured,
-    results: Sequence[tuple[Variant, Measured, Measured]],
+    work: ArmWorkload,
+    first: ArmFigures,
+    results: Sequence[tuple[Variant, ArmFigures, ArmFigures]],
     skipped: list[dict[str, str]],
 ) -> dict[str, Any]:
     """Everything measured, each row beside the default as it was measured in turns with it."""
@@ -170,7 +170,7 @@ def report(
     controls = [first, *(control for _, control, _ in results)]
     batch = [c.batch for c in controls if c.batch.output_len == first.batch.output_len]
     single = [c.single for c in controls if c.single.output_len == first.single.output_len]
-    pooled = Measured(
+    pooled = ArmFigures(
         first.info,
         Speed(first.batch.output_len, [run for speed in batch for run in speed.runs]),
         Speed(first.single.output_len, [run for speed in single for run in speed.runs]),
@@ -193,7 +193,9 @@ def report(
     }
 
 
-def row(variant: Variant, measured: Measured, control: Measured, work: Workload) -> dict[str, Any]:
+def row(
+    variant: Variant, measured: ArmFigures, control: ArmFigures, work: ArmWorkload
+) -> dict[str, Any]:
     """One configuration as it goes to JSON."""
     default = control.info.switches
     batch, single = summary(measured.batch.tokens_per_s()), summary(measured.single.ms_per_token())
@@ -233,7 +235,7 @@ def drift(medians: Sequence[float]) -> dict[str, Any]:
     return {"medians": list(medians), "drift": max(medians) / min(medians) - 1}
 
 
-def line(name: str, measured: Measured) -> str:
+def line(name: str, measured: ArmFigures) -> str:
     """One configuration's figures, as they come."""
     rate = statistics.median(measured.batch.tokens_per_s())
     pace = statistics.median(measured.single.ms_per_token())

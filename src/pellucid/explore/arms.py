@@ -35,7 +35,7 @@ SHORTEST = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class ArmWorkload:
     """What every configuration runs; lengths in tokens. The single sequence is one such prompt."""
 
     num_prompts: int = 16
@@ -61,7 +61,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ArmRun:
     """One run, in seconds."""
 
     first_s: float
@@ -79,7 +79,7 @@ class Speed:
     """Repeats of one workload on one engine."""
 
     output_len: int
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ArmRun] = field(default_factory=list)
 
     def tokens_per_s(self) -> list[float]:
         return [run.num_output / run.total_s for run in self.runs]
@@ -89,7 +89,7 @@ class Speed:
 
 
 @dataclass(slots=True)
-class Measured:
+class ArmFigures:
     """One configuration's figures."""
 
     info: EngineInfo
@@ -101,7 +101,7 @@ class Measured:
     """Wall time per token with borders between the stages."""
 
 
-def with_room(config: EngineConfig, work: Workload) -> EngineConfig:
+def with_room(config: EngineConfig, work: ArmWorkload) -> EngineConfig:
     """A KV cache that holds the workload and no more, unless the user sized it."""
     if config.num_blocks or config.memory:
         return config
@@ -120,13 +120,13 @@ def with_changes(config: EngineConfig, changes: Mapping[str, str]) -> EngineConf
     return dataclasses.replace(config, **{key: kinds[key](v) for key, v in changes.items()})
 
 
-def in_turns(one: Arm, other: Arm, repeats: int) -> tuple[Measured, Measured]:
+def in_turns(one: Arm, other: Arm, repeats: int) -> tuple[ArmFigures, ArmFigures]:
     """The figures of two arms on the same requests; who goes first changes, so that neither always
     meets the machine as the other left it."""
     lengths = one.batch_len, one.single_len
     one.shorten(other)
     other.shorten(one)
-    first, second = one.measured(), other.measured()
+    first, second = one.figures(), other.figures()
     for number in range(1, repeats + 1):
         pairs = [(one, first), (other, second)]
         for arm, into in pairs if number % 2 else reversed(pairs):
@@ -138,35 +138,35 @@ def in_turns(one: Arm, other: Arm, repeats: int) -> tuple[Measured, Measured]:
 class Arm:
     """One side of a comparison: an engine, warmed up."""
 
-    def __init__(self, config: EngineConfig, checkpoint: Checkpoint, work: Workload) -> None:
+    def __init__(self, config: EngineConfig, checkpoint: Checkpoint, work: ArmWorkload) -> None:
         self.engine = Engine(config, checkpoint)
         self.work = work
         self.batch_len, self.single_len = (self._warm_up(n) for n in (work.num_prompts, 1))
 
-    def measured(self) -> Measured:
+    def figures(self) -> ArmFigures:
         """A sheet for this arm's figures, still empty."""
-        return Measured(self.engine.info, Speed(self.batch_len), Speed(self.single_len))
+        return ArmFigures(self.engine.info, Speed(self.batch_len), Speed(self.single_len))
 
     def shorten(self, other: Arm) -> None:
         """Take the other's lengths where they are shorter."""
         self.batch_len = min(self.batch_len, other.batch_len)
         self.single_len = min(self.single_len, other.single_len)
 
-    def round(self, into: Measured, number: int) -> None:
+    def round(self, into: ArmFigures, number: int) -> None:
         """Both workloads once; the same `number` means the same requests."""
         seed = self.work.seed * 1000 + number
         into.batch.runs.append(
-            run(self.engine, self.work, self.work.num_prompts, self.batch_len, seed)
+            run_requests(self.engine, self.work, self.work.num_prompts, self.batch_len, seed)
         )
-        into.single.runs.append(run(self.engine, self.work, 1, self.single_len, seed))
+        into.single.runs.append(run_requests(self.engine, self.work, 1, self.single_len, seed))
 
-    def measure_stages(self, into: Measured) -> None:
+    def measure_stages(self, into: ArmFigures) -> None:
         """Fill in ms per token and stage of a single sequence, and their wall time."""
         engine, work, length = self.engine, self.work, self.single_len
         clock = make_clock(torch.device(engine.info.device))
         with engine.timed(clock):
-            run(engine, work, 1, length, 0)  # a graph with borders is recorded on first use
-            add(engine, work, 1, length, 1)
+            run_requests(engine, work, 1, length, 0)  # records a graph with borders
+            add_requests(engine, work, 1, length, 1)
             while not engine.step():
                 pass
             clock.restart()
@@ -186,23 +186,23 @@ class Arm:
         work = self.work
         limit_s = work.limit_s / 2 / (work.repeats + 1)
         for _ in range(2):
-            warm = run(self.engine, work, num_prompts, work.output_len, 0, limit_s)
+            warm = run_requests(self.engine, work, num_prompts, work.output_len, 0, limit_s)
             length = max(SHORTEST, int(work.output_len * warm.share))
-            run(self.engine, work, num_prompts, length, 0)
+            run_requests(self.engine, work, num_prompts, length, 0)
         return length
 
 
-def run(
+def run_requests(
     engine: Engine,
-    work: Workload,
+    work: ArmWorkload,
     num_prompts: int,
     output_len: int,
     number: int,
     limit_s: float = math.inf,
-) -> Run:
+) -> ArmRun:
     """All prompts at once to the end, or until time is up, but for two tokens at least."""
     begin = time.perf_counter()
-    lengths = add(engine, work, num_prompts, output_len, number)
+    lengths = add_requests(engine, work, num_prompts, output_len, number)
     counts = dict.fromkeys(lengths, 0)
     first_s, num_decoded = 0.0, 0
     while engine.has_work:
@@ -218,11 +218,11 @@ def run(
                 engine.abort(name)
     total_s = time.perf_counter() - begin
     num_output = sum(counts.values())
-    return Run(first_s, total_s, num_output, num_decoded, num_output / sum(lengths.values()))
+    return ArmRun(first_s, total_s, num_output, num_decoded, num_output / sum(lengths.values()))
 
 
-def add(
-    engine: Engine, work: Workload, num_prompts: int, output_len: int, number: int
+def add_requests(
+    engine: Engine, work: ArmWorkload, num_prompts: int, output_len: int, number: int
 ) -> dict[str, int]:
     """Queue the prompts of run `number`; returns the length of each one's answer."""
     rng = random.Random(number)
@@ -242,7 +242,7 @@ def add(
     return lengths
 
 
-def free() -> None:
+def free_memory() -> None:
     """Give a dropped engine's memory back to the device."""
     gc.collect()
     if torch.cuda.is_available():

@@ -23,7 +23,7 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class BenchWorkload:
     """What to run: `num_prompts` prompts at once, lengths in tokens."""
 
     num_prompts: int
@@ -45,7 +45,7 @@ class Sample:
     """Tokens that came after `first_token_s`, when only decode steps are left."""
 
 
-def measure(engine: Engine, work: Workload, progress: Progress) -> dict[str, Any]:
+def run_bench(engine: Engine, work: BenchWorkload, progress: Progress) -> dict[str, Any]:
     """Run the workload `repeats` times; returns the report as it goes to JSON."""
     device = torch.device(engine.info.device)
     bandwidths, samples = [], []
@@ -56,10 +56,10 @@ def measure(engine: Engine, work: Workload, progress: Progress) -> dict[str, Any
         if repeat >= work.warmup:
             samples.append(sample)
             bandwidths.append(read_bandwidth(device, repeats=1))
-    return report(engine, work, samples, statistics.median(bandwidths), bandwidths)
+    return bench_report(engine, work, samples, statistics.median(bandwidths), bandwidths)
 
 
-def run_once(engine: Engine, work: Workload, repeat: int) -> Sample:
+def run_once(engine: Engine, work: BenchWorkload, repeat: int) -> Sample:
     """All prompts at once, to the end."""
     rng = random.Random(work.seed * 1000 + repeat)
     params = SamplingParams(temperature=0, max_tokens=work.output_len, ignore_eos=True)
@@ -80,9 +80,9 @@ def run_once(engine: Engine, work: Workload, repeat: int) -> Sample:
     return Sample(first, time.perf_counter() - begin, num_decoded)
 
 
-def report(
+def bench_report(
     engine: Engine,
-    work: Workload,
+    work: BenchWorkload,
     samples: list[Sample],
     bandwidth: float,
     bandwidths: list[float],
@@ -114,7 +114,7 @@ def report(
     }
 
 
-def bytes_per_step(engine: Engine, work: Workload) -> int:
+def bytes_per_step(engine: Engine, work: BenchWorkload) -> int:
     """What a decode step in the middle of the answers must read: all weights, all stored KV."""
     length = work.prompt_len + work.output_len // 2
     stored = work.num_prompts * length * engine.info.kv_bytes_per_token

@@ -1,7 +1,7 @@
-"""How far this machine stays below its peaks: the model's few numbers, fitted to a measurement.
+"""How far this machine stays below its peaks: the cost model's few numbers, fitted to a run.
 
 Problem: a data sheet says what a machine could do. What our kernels get out of it is known only
-after a measurement, and a model with a number for every stage and length would merely repeat that.
+after a measurement; a cost model with a number for every stage and length would merely repeat it.
 
 Idea: sixteen numbers. Peaks are those that the machine reached in the run itself (one large
 product, one long read); the fit finds which part of each the stages reach (`Hardware.eta_*`), and
@@ -9,11 +9,11 @@ what starting a kernel and a step costs. They are found by least squares on the 
 so that a factor of two counts the same for a short stage and a long one, over the medians of all
 stages that take at least a hundredth of their step.
 
-The search moves one number at a time by a factor and keeps what helps; when nothing does, the
-factor is drawn closer to 1, and when that is done it begins again with large factors, until this
-brings nothing more. That suits a sum of maxima, which has corners and no useful slope, and no
-number can become negative. A pull towards the start, too weak to matter otherwise, keeps numbers
-still that no cell bears on.
+The search multiplies or divides one number at a time by a factor (4 at first) and keeps the change
+if the error falls. When no change helps, the search takes the square root of the factor, down to
+1.01, and then begins again with 4 until a whole round gains less than 1 %. This suits a sum of
+maxima, which has corners and no useful slope, and it keeps every number positive. A weak pull
+towards the start keeps a number in place when no cell depends on it.
 
 A fit is worth what it predicts. So a random third of the cells is set aside and never looked at;
 the errors that are reported, and the band that comes with every prediction, are those on that third
@@ -80,7 +80,7 @@ FEWEST_CELLS = 6
 VISIBLE = 0.01
 """A stage's part of its step from which on it is fitted and judged."""
 HIDDEN = 0.05
-"""A hidden host's part of its step up to which it counts as hidden."""
+"""With `overlap`, `host_gap` counts only from this part of a step on."""
 BAND = 0.9
 """Of the residuals, within the band."""
 ELEMENT_SIZE = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
@@ -97,8 +97,12 @@ class Point:
     wall_s: float
 
     def visible(self) -> list[str]:
-        """The stages that count. What is left to see of a hidden host is how one step is handed
-        over to the next, which says nothing of how long the host would take."""
+        """The stages that are fitted and judged: those of at least a hundredth of the step.
+
+        With `overlap` the host works while the device does. `host_gap` then holds only the
+        hand-over from one step to the next, which does not tell how long the host works; such a gap
+        counts from a twentieth of the step on.
+        """
         return [
             stage
             for stage, s in self.seconds.items()
@@ -120,7 +124,7 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
 
     seed: of which cells are set aside. `InputError` if there are too few.
     """
-    check(run)
+    check_run(run)
     points = [point for point in points_of(run) if point.visible()]
     if len(points) < FEWEST_CELLS:
         raise InputError(
@@ -128,7 +132,7 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
             "lengths, or both phases"
         )
     held_out = random.Random(seed).sample(points, round(HELD_OUT * len(points)))
-    fitted = fit([p for p in points if p not in held_out], peaks_of(run))
+    fitted = fit_hardware([p for p in points if p not in held_out], peaks_of(run))
     ratios = [ratio for p in held_out for ratio in stage_ratios(p, fitted).values()]
     fastest, slowest = band([1 / ratio for ratio in ratios])
     hardware = replace(fitted, fastest=fastest, slowest=slowest)
@@ -146,7 +150,7 @@ def calibrate(run: runfile.Record, seed: int = 0) -> Calibration:
 # What was measured
 
 
-def check(run: runfile.Record) -> None:
+def check_run(run: runfile.Record) -> None:
     """`InputError` if a valid run file lacks something that calibrating needs besides."""
     engine, limits = run["engine"], run["limits"]
     switches, on_gpu = engine.get("switches"), str(engine.get("device")).startswith("cuda")
@@ -224,7 +228,7 @@ def peaks_of(run: runfile.Record) -> Hardware:
 # The fit
 
 
-def fit(points: Sequence[Point], peaks: Hardware) -> Hardware:
+def fit_hardware(points: Sequence[Point], peaks: Hardware) -> Hardware:
     """The machine whose modelled times are nearest to those of `points`."""
     best = replace(peaks, **dict[str, Any](START))
     least, before = loss(points, best), math.inf
@@ -284,7 +288,7 @@ def errors(points: Sequence[Point], hardware: Hardware) -> dict[str, Any]:
 
 
 def by_stage(points: Sequence[Point], hardware: Hardware) -> dict[str, dict[str, float]]:
-    """Median of modelled / measured by phase and stage: which way the model errs, and where."""
+    """Median of modelled / measured by phase and stage: which way the cost model errs."""
     found: dict[str, dict[str, list[float]]] = {}
     for point in points:
         for stage, ratio in stage_ratios(point, hardware).items():
@@ -353,7 +357,7 @@ def quantile(values: Sequence[float], part: float) -> float:
     return ranked[max(0, math.ceil(part * len(ranked)) - 1)]
 
 
-def as_json(calibration: Calibration, run: runfile.Record) -> dict[str, Any]:
+def calibration_file(calibration: Calibration, run: runfile.Record) -> dict[str, Any]:
     """The file that `find_hardware` reads."""
     return {
         "schema": CALIBRATION_SCHEMA,

@@ -78,7 +78,7 @@ class Cell(NamedTuple):
         return self.length + self.most_steps // 2 + SPARE
 
 
-def fit(engine: Engine, settings: Settings) -> Settings:
+def fit_settings(engine: Engine, settings: Settings) -> Settings:
     """The settings with lengths; `InputError` if a cell is beyond what the engine can hold."""
     most = max(settings.batches)
     if most > engine.config.max_seqs:

@@ -11,8 +11,8 @@ p is 5 % (visible), 10 % (no longer negligible) and 50 % (dominant). There need 
     extrapolated      it lies outside the measured lengths; a line was drawn out to it
 
 Modelled, the share is a function, and bisection finds where it crosses p; the band is where it
-would cross if attention took as long as the model's error allows and the rest as little, and the
-other way round.
+would cross if attention took as long as the cost model's error allows and the rest as little, and
+the other way round.
 
 Measured, the share is a cloud of samples at a few lengths. Where starting kernels is all that short
 prompts cost it falls, behind that it rises; noise is the only reason for anything else. So the
@@ -138,7 +138,7 @@ def bisected(share: Callable[[int], float], part: float, below: int, above: int)
 
 
 def is_on(choices: Choices, feature: Feature) -> bool:
-    """Whether the switch is on, as far as the model knows it at all."""
+    """Whether the switch is on, as far as the cost model knows it."""
     if feature.key == "weights":
         return choices.weight_bytes < choices.activation_bytes
     return str(getattr(choices, feature.key, feature.off)) != feature.off
@@ -209,7 +209,7 @@ def measured(
     for name, part in PARTS.items():
         found = crossing_of_points(lengths, medians(blocks), part, limit)
         others = [crossing_of_points(lengths, curve, part, limit).value for curve in curves]
-        answers[name] = Answer(found.value, *interval(others), kind, found.status)
+        answers[name] = Answer(found.value, *middle_95(others), kind, found.status)
     return answers
 
 
@@ -218,7 +218,7 @@ def medians(blocks: Sequence[Sequence[float]]) -> list[float]:
     return valley([statistics.median(column) for column in zip(*blocks, strict=True)])
 
 
-def interval(values: Sequence[int | None]) -> tuple[int | None, int | None]:
+def middle_95(values: Sequence[int | None]) -> tuple[int | None, int | None]:
     """The middle 95 %; None counts as beyond all others."""
     if not values:
         return None, None

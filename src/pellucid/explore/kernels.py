@@ -60,7 +60,7 @@ class Timing:
     rival_us: float = 0.0
 
 
-def measure_limits() -> Limits:
+def gpu_limits() -> Limits:
     """A copy of two gigabytes by a kernel, and a product of 8192³ random bf16 numbers."""
     source = rand(2**30)
     target = torch.empty_like(source)

@@ -58,7 +58,7 @@ from pellucid.explore.cells import (
     Cell,
     Settings,
     cells_of,
-    fit,
+    fit_settings,
     order_of,
 )
 from pellucid.explore.hardware import environment, measure_limits, synchronize
@@ -95,13 +95,13 @@ class Side:
     wall_ns: int = 0
     stages_ns: Counter[str] = field(default_factory=Counter)
 
-    def per(self, count: int) -> Run:
+    def per(self, count: int) -> CellTimes:
         """The same, shared out."""
         stages = {stage: round(ns / count) for stage, ns in self.stages_ns.items()}
-        return Run(round(self.wall_ns / count), stages)
+        return CellTimes(round(self.wall_ns / count), stages)
 
 
-class Run(NamedTuple):
+class CellTimes(NamedTuple):
     """One run of a cell, in nanoseconds: of a step when decoding, of all steps in prefill."""
 
     wall_ns: int
@@ -113,15 +113,15 @@ class Pair(NamedTuple):
     """The two runs of a cell in a block."""
 
     num_steps: int
-    plain: Run
-    timed: Run
+    plain: CellTimes
+    timed: CellTimes
 
 
 Block = dict[Cell, Pair]
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class MeasureProgress:
     """How far a measurement has come."""
 
     doing: str
@@ -133,23 +133,25 @@ class Progress:
     """A line to read, if there is something new to say."""
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[MeasureProgress], None]
 
 
-def measure(engine: Engine, settings: Settings, progress: Listener) -> runfile.Record:
+def measure_cells(engine: Engine, settings: Settings, progress: Listener) -> runfile.Record:
     """Measure every cell on an idle engine; returns the run file, sealed.
 
     Ctrl-C (or `progress` raising `KeyboardInterrupt`) ends it early; blocks that are whole are
     kept, and without any the interrupt goes on. `InputError` if a cell does not fit the engine.
     """
     begin = time.perf_counter()
-    settings = fit(engine, settings)
-    bench = Bench(engine, settings)
+    settings = fit_settings(engine, settings)
+    bench = CellBench(engine, settings)
     with expecting_no_more(engine):
         bench.warm_up(progress)
         limits = measure_limits(torch.device(engine.info.device), bench.dtype)
         num_blocks = bench.affordable(time.perf_counter() - begin)
-        progress(Progress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks)))
+        progress(
+            MeasureProgress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks))
+        )
         blocks: list[Block] = []
         interrupted = False
         try:
@@ -159,13 +161,13 @@ def measure(engine: Engine, settings: Settings, progress: Listener) -> runfile.R
             if not blocks:
                 raise
             interrupted = True
-    return report(engine, settings, limits, blocks, interrupted)
+    return run_file_of(engine, settings, limits, blocks, interrupted)
 
 
 # --- measuring it --------------------------------------------------------------------------------
 
 
-class Bench:
+class CellBench:
     """An engine, the clock of its timed runs, and how large a run of each cell is."""
 
     def __init__(self, engine: Engine, settings: Settings) -> None:
@@ -188,7 +190,9 @@ class Bench:
 
     def warm_up(self, progress: Listener) -> None:
         """Compile, record and touch all that runs will need, and see how long they take."""
-        progress(Progress("warm-up", 0, len(self.cells), f"warming up {len(self.cells)} cells"))
+        progress(
+            MeasureProgress("warm-up", 0, len(self.cells), f"warming up {len(self.cells)} cells")
+        )
         if PREFILL not in self.settings.phases:
             self.run(self.cells[0]._replace(phase=PREFILL), 0, 0, [Side()])
         for number, cell in enumerate(self.cells, 1):
@@ -197,7 +201,7 @@ class Bench:
             begin, side = time.perf_counter(), Side()
             num_steps = self.run(cell, self._fewest_steps, 0, [side])
             self._plan(cell, num_steps, side.wall_ns / 1e9, time.perf_counter() - begin)
-            progress(Progress("warm-up", number, len(self.cells)))
+            progress(MeasureProgress("warm-up", number, len(self.cells)))
 
     def _warming(self, cell: Cell) -> list[list[Side]]:
         """The sides of the runs that a cell has before those that count."""
@@ -230,7 +234,7 @@ class Bench:
         for cell, timed_first in order_of(self.cells, number, self.settings.seed):
             block[cell] = self.pair(cell, number, timed_first)
             done += self.pair_s[cell]
-            progress(Progress("measure", done, total))
+            progress(MeasureProgress("measure", done, total))
         return block
 
     def pair(self, cell: Cell, number: int, timed_first: bool) -> Pair:
@@ -358,7 +362,7 @@ def expecting_no_more(engine: Engine) -> Iterator[None]:
 # --- what to say about it ------------------------------------------------------------------------
 
 
-def report(
+def run_file_of(
     engine: Engine,
     settings: Settings,
     limits: Mapping[str, float],

@@ -26,7 +26,7 @@ import torch
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.explore.arms import Arm, Workload, free, in_turns, with_changes
+from pellucid.explore.arms import Arm, ArmWorkload, free_memory, in_turns, with_changes
 from pellucid.explore.runfile import interval
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint
@@ -35,7 +35,7 @@ from pellucid.model.checkpoint import Checkpoint
 def climb(
     config: EngineConfig,
     checkpoint: Checkpoint,
-    work: Workload,
+    work: ArmWorkload,
     wanted: Mapping[str, str],
     into: dict[str, Any],
     progress: Callable[[str], None],
@@ -55,7 +55,7 @@ def climb(
             break
         tried = []
         for key in possible(left, settings, wanted):  # a new list: `left` may lose some
-            row = attempt(base, config, checkpoint, work, {**settings, key: wanted[key]}, key)
+            row = gain_of(base, config, checkpoint, work, {**settings, key: wanted[key]}, key)
             if isinstance(row, str):
                 into["notes"].append(f"{key}: {row}")
                 left.remove(key)
@@ -65,7 +65,7 @@ def climb(
             if not into["greedy"]:
                 into["alone"].append(row)
         del base
-        free()
+        free_memory()
         if not tried:
             break
         best = max(tried, key=lambda row: float(row["gain"]))
@@ -81,11 +81,11 @@ def possible(left: list[str], settings: Mapping[str, str], wanted: Mapping[str, 
     return [key for key in left if not excluded(key, {**settings, key: wanted[key]})]
 
 
-def attempt(
+def gain_of(
     base: Arm,
     config: EngineConfig,
     checkpoint: Checkpoint,
-    work: Workload,
+    work: ArmWorkload,
     settings: Mapping[str, str],
     key: str,
 ) -> dict[str, Any] | str:
@@ -96,7 +96,7 @@ def attempt(
     except (InputError, torch.OutOfMemoryError) as error:
         return str(error).splitlines()[0]
     finally:
-        free()
+        free_memory()
     rates = zip(after.batch.tokens_per_s(), before.batch.tokens_per_s(), strict=True)
     paces = zip(before.single.ms_per_token(), after.single.ms_per_token(), strict=True)
     batch, single = ([a / b for a, b in pairs] for pairs in (rates, paces))

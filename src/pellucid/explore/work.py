@@ -235,7 +235,7 @@ def step_work(
     ]
 
 
-class Matrix(NamedTuple):
+class MatrixShape(NamedTuple):
     """A matrix, and the stage of the product with it."""
 
     stage: str
@@ -251,16 +251,18 @@ class Matrix(NamedTuple):
         return self.num_in * self.num_out
 
 
-def layer_matrices(spec: ModelSpec, choices: Choices) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+def layer_matrices(
+    spec: ModelSpec, choices: Choices
+) -> tuple[MatrixShape, MatrixShape, MatrixShape, MatrixShape]:
     """Those of a layer, in the order in which they are read: qkv, o, gate and up, down."""
     hidden, inner = spec.hidden_size, spec.intermediate_size
     q, kv = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
     sizes = choices.weight_bytes, choices.activation_bytes
     return (
-        Matrix("qkv", hidden, q + 2 * kv, *sizes),
-        Matrix("o_proj", q, hidden, *sizes),
-        Matrix("mlp", hidden, 2 * inner, *sizes),
-        Matrix("mlp", inner, hidden, *sizes),
+        MatrixShape("qkv", hidden, q + 2 * kv, *sizes),
+        MatrixShape("o_proj", q, hidden, *sizes),
+        MatrixShape("mlp", hidden, 2 * inner, *sizes),
+        MatrixShape("mlp", inner, hidden, *sizes),
     )
 
 
@@ -271,7 +273,7 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
     embed = Work("embed", "elementwise", bytes=tokens * hidden * (stored + RESIDUAL), launches=4)
     if not sampled:
         return [embed]
-    head = Matrix("lm_head", hidden, vocab, stored, RESIDUAL)
+    head = MatrixShape("lm_head", hidden, vocab, stored, RESIDUAL)
     passes = 1 if choices.fused_kernels == "on" else 2
     return [
         embed,
@@ -312,7 +314,7 @@ def layer_work(
     ]
 
 
-def product(tokens: int, matrix: Matrix, choices: Choices) -> Work:
+def product(tokens: int, matrix: MatrixShape, choices: Choices) -> Work:
     """[tokens, num_in] times a matrix that is read once, whatever the number of tokens."""
     taken, made = matrix.num_in * choices.activation_bytes, matrix.num_out * matrix.out_bytes
     is_ours = has_own_kernel(tokens, matrix, choices)
@@ -327,26 +329,26 @@ def product(tokens: int, matrix: Matrix, choices: Choices) -> Work:
     )
 
 
-def has_own_kernel(tokens: int, matrix: Matrix, choices: Choices) -> bool:
+def has_own_kernel(tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
     """Whether a kernel of ours, which wastes no row, makes the product: `gemv` on a GPU, that of
     packed weights on a CPU."""
     if choices.gemv == "on":
-        return pays(tokens, matrix.weights)
+        return gemv_pays(tokens, matrix.weights)
     return tokens <= FEW_PACKED and choices.weight_bytes < choices.activation_bytes
 
 
-def pays(tokens: int, weights: int) -> bool:
+def gemv_pays(tokens: int, weights: int) -> bool:
     """Whether `gemv` is faster than a library, small steps included."""
     return tokens <= TOKENS_OF_ANY or (tokens <= FEW_TOKENS and weights <= FEW_WEIGHTS)
 
 
-def is_gemv(tokens: int, matrix: Matrix, choices: Choices) -> bool:
+def is_gemv(tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
     """Whether `gemv` makes the product, and with it the small steps around."""
-    return choices.gemv == "on" and pays(tokens, matrix.weights)
+    return choices.gemv == "on" and gemv_pays(tokens, matrix.weights)
 
 
 def norm_between(
-    spec: ModelSpec, tokens: int, before: Matrix, after: Matrix, choices: Choices
+    spec: ModelSpec, tokens: int, before: MatrixShape, after: MatrixShape, choices: Choices
 ) -> list[Work]:
     """The branch that `before` made is added to the residual; `after` reads the norm of that.
 
@@ -357,7 +359,7 @@ def norm_between(
     return [norm_work("norm", spec, tokens, choices)]
 
 
-def last_norm(spec: ModelSpec, tokens: int, head: Matrix, choices: Choices) -> list[Work]:
+def last_norm(spec: ModelSpec, tokens: int, head: MatrixShape, choices: Choices) -> list[Work]:
     """The same before the head. Whatever is pending has been added by then, by operations that
     count as the head's, as does rounding the sum; so `gemv` leaves every norm of few tokens open.
     """
@@ -371,19 +373,19 @@ def last_norm(spec: ModelSpec, tokens: int, head: Matrix, choices: Choices) -> l
     return [Work(head.stage, "elementwise", bytes=moved, launches=2), *norm]
 
 
-def adds_inside(spec: ModelSpec, tokens: int, matrix: Matrix, choices: Choices) -> bool:
+def adds_inside(spec: ModelSpec, tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
     """Whether the product adds to the residual: not if a norm stands behind it."""
     return is_gemv(tokens, matrix, choices) and not spec.sandwich_norms
 
 
-def open_norm(spec: ModelSpec, tokens: int, after: Matrix, choices: Choices) -> list[Work]:
+def open_norm(spec: ModelSpec, tokens: int, after: MatrixShape, choices: Choices) -> list[Work]:
     """A norm that is left to the product with `after`: inside, or before it and in its stage."""
     if is_gemv(tokens, after, choices):
         return []
     return [norm_work(after.stage, spec, tokens, choices, adds=False)]
 
 
-def post_norm(spec: ModelSpec, tokens: int, before: Matrix, choices: Choices) -> list[Work]:
+def post_norm(spec: ModelSpec, tokens: int, before: MatrixShape, choices: Choices) -> list[Work]:
     """The norm behind a matrix, where the model has one."""
     if not spec.sandwich_norms:
         return []
@@ -415,7 +417,7 @@ def rotation_work(spec: ModelSpec, tokens: int, choices: Choices) -> Work:
     return Work("kv_write", "elementwise", bytes=moved, launches=16 + 6 * spec.qk_norm)
 
 
-def gate_work(tokens: int, gate_up: Matrix, choices: Choices) -> list[Work]:
+def gate_work(tokens: int, gate_up: MatrixShape, choices: Choices) -> list[Work]:
     """act(gate) · up: three elements in and out for each that it makes."""
     if is_gemv(tokens, gate_up, choices):
         return []
@@ -494,6 +496,6 @@ def weight_bytes(spec: ModelSpec, choices: Choices) -> float:
     return num_layer_weights(spec) * choices.weight_bytes + num_head_weights(spec) * head
 
 
-def kv_bytes_per_token(spec: ModelSpec, choices: Choices) -> float:
+def modelled_kv_bytes(spec: ModelSpec, choices: Choices) -> float:
     """Bytes that one token leaves behind in all layers."""
     return 2 * spec.num_layers * spec.num_kv_heads * spec.head_dim * choices.kv_bytes

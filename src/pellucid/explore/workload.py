@@ -1,4 +1,4 @@
-"""What is asked of the model: a workload, and the switches as far as they bear on cost."""
+"""The cost model's input: a workload, and the settings of the switches that change its cost."""
 
 from __future__ import annotations
 

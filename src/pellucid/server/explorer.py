@@ -172,7 +172,7 @@ async def calibrate(request: HttpRequest) -> Response:
     run = await sent_run(request)
     async with Served.of(request).fitting:
         found = await asyncio.to_thread(calibration.calibrate, run)
-    return to_json(calibration.as_json(found, run))
+    return to_json(calibration.calibration_file(found, run))
 
 
 async def sent_run(request: HttpRequest) -> runfile.Record:

@@ -252,13 +252,13 @@ def die_with_parent(lifeline: int) -> None:
 def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dict[str, Any]:
     """`Measurer` of a real engine."""
     from pellucid.explore.cells import Settings  # both load where they are asked for
-    from pellucid.explore.measure import measure
+    from pellucid.explore.measure import measure_cells
 
     try:
         wanted = msgspec.convert(settings, Settings)
     except msgspec.ValidationError as error:
         raise InputError(f"measure: {error}") from error
-    return measure(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note))
+    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note))
 
 
 def main() -> int:
