@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pellucid.explore.work import gemv_pays, load_of
 from pellucid.explore.workload import Choices, Workload
+from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton import gemv, units
 from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec
@@ -79,9 +80,11 @@ class Notes(TorchDispatchMode):
         self.note("elementwise")
         return meta(len(gate_up), gate_up.shape[1] // 2)
 
-    def rotate_and_write(self, qkv: Any, norms: Any, eps: Any, rotation: Any, *cache: Any) -> Any:
+    def rotate_and_write(
+        self, qkv: Any, norms: Any, eps: Any, rotation: Any, kv: KVLayer, slots: Any
+    ) -> Any:
         self.note("elementwise")
-        return qkv[:, : -2 * cache[0].shape[2]]
+        return qkv[:, : -2 * kv.num_kv_heads]
 
     def attend(self, q: torch.Tensor, *others: Any) -> torch.Tensor:
         self.note("attention")
@@ -151,16 +154,17 @@ def launched(spec: ModelSpec, tokens: int, monkeypatch: pytest.MonkeyPatch) -> K
     batch: Any = SimpleNamespace(
         tokens=numbers, positions=numbers, slots=numbers, rows=None, keep=None
     )
-    pages = [meta(1, 16, spec.num_kv_heads, spec.head_dim)] * spec.num_layers
+    pages = meta(1, 16, spec.num_kv_heads, spec.head_dim)
+    cache: Any = SimpleNamespace(layers=[KVLayer(pages, pages)] * spec.num_layers)
     model = Decoder(spec, Load(spec, notes), spec.context_length)  # type: ignore[arg-type]
     with notes:
-        hidden = model.forward(batch, SimpleNamespace(keys=pages, values=pages), notes, notes)  # type: ignore[arg-type]
+        hidden = model.forward(batch, cache, notes, notes)
         model.logits(hidden, notes)
     return notes.kernels
 
 
 def counted(spec: ModelSpec, tokens: int) -> Kernels:
-    """What the model says of it."""
+    """What the cost model says of it."""
     work = Workload(phase="decode", length=64, batch=tokens)
     kernels: Kernels = defaultdict(Counter)
     for group, count in load_of(spec, work, Choices(), "cuda").groups.items():
