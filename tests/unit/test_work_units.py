@@ -195,4 +195,4 @@ def test_a_layer_and_the_head_are_counted_as_they_are_launched(
 def test_gemv_pays_where_the_engine_says_so() -> None:
     for tokens in range(1, 12):
         for size in (2**10, 2**24, 2**24 + 1, 2**30):
-            assert gemv_pays(tokens, size) == gemv.gemv_pays(tokens, meta(1, size))
+            assert gemv_pays(tokens, size) == gemv.pays(tokens, meta(1, size))
