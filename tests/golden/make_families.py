@@ -4,9 +4,9 @@
     python tests/golden/make_families.py > tests/golden/families.json
 
 Needs transformers and torch. Each case is a configuration that turns on what the family has of its
-own: scaled rotations, biases, norms on q and k, sliding windows, tied heads. The file holds the
-config.json, the names and shapes of the weights (their values: families.py) and the log-probability
-of every token of the prompt given those before it.
+own: scaled rotations or layers without any, biases, norms on q and k, sliding windows, tied heads.
+The file holds the config.json, the names and shapes of the weights (their values: families.py) and
+the log-probability of every token of the prompt given those before it.
 """
 
 from __future__ import annotations
@@ -60,6 +60,16 @@ CASES: dict[str, dict[str, Any]] = {
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen3": {"model_type": "qwen3", "tie_word_embeddings": True},
     "mistral": {"model_type": "mistral", "sliding_window": 10},
+    "smollm3": {"model_type": "smollm3", "num_hidden_layers": 5},
+    "smollm3-biased": {
+        "model_type": "smollm3",
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "no_rope_layers": [0, 1, 0],
+        "use_sliding_window": True,
+        "sliding_window": 10,
+    },
     "gemma3": {
         "model_type": "gemma3_text",
         "num_hidden_layers": 6,

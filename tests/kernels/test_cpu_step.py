@@ -59,7 +59,7 @@ def test_norms(fused: CpuOps, rows: int, dim: int, dtype: torch.dtype, seed: int
 @given(
     tokens=st.integers(1, 30),
     heads=st.sampled_from([(1, 1), (4, 2), (9, 3)]),
-    half=st.integers(1, 12),
+    half=st.integers(0, 12),
     rest=st.integers(0, 5),
     normed=st.booleans(),
     dtype=DTYPES,
@@ -76,7 +76,7 @@ def test_rotation_and_write(
     seed: int,
 ) -> None:
     num_heads, kv_heads = heads
-    dim = 2 * half + rest
+    dim = max(1, 2 * half + rest)
     qkv = normal(seed, tokens, num_heads + 2 * kv_heads, dim).to(dtype)
     angle = normal(seed + 1, tokens, half)
     norms = (normal(seed + 2, dim), normal(seed + 3, dim)) if normed else None

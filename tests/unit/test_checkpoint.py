@@ -55,6 +55,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128},
     },
     "qwen3": {**COMMON, "architectures": ["Qwen3ForCausalLM"], "head_dim": 32},
+    "smollm3": {
+        **COMMON,
+        "architectures": ["SmolLM3ForCausalLM"],
+        "num_hidden_layers": 5,
+        "tie_word_embeddings": True,
+    },
     "gemma3": {
         **COMMON,
         "architectures": ["Gemma3ForCausalLM"],
@@ -167,7 +173,7 @@ def hf_weights(spec: ModelSpec, ours: dict[str, np.ndarray]) -> dict[str, torch.
 
 
 def permute(weight: np.ndarray, heads: int) -> np.ndarray:
-    """Llama's row order in GGUF, as the converter makes it."""
+    """The row order of Llama and SmolLM3 in GGUF, as the converter makes it."""
     shape = (heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return weight.reshape(shape).swapaxes(1, 2).reshape(weight.shape)
 
@@ -198,7 +204,7 @@ def write_gguf(path: Path, spec: ModelSpec, ours: dict[str, np.ndarray], kind: s
     writer.add_token_list([f"t{number}" for number in range(spec.vocab_size)])
     for name, value in ours.items():
         ending = name.rpartition(".")[2]
-        if arch == "llama" and ending in ("q", "q_bias", "k", "k_bias"):
+        if arch in ("llama", "smollm3") and ending in ("q", "q_bias", "k", "k_bias"):
             value = permute(value, spec.num_heads if ending[0] == "q" else spec.num_kv_heads)
         if name.endswith("norm"):
             value = value + np.float32(spec.norm_offset)

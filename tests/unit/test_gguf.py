@@ -137,9 +137,9 @@ def test_rope_order_undoes_the_converter(heads: int) -> None:
     )
 
 
-def test_only_llama_is_reordered(tmp_path: Path) -> None:
+def test_only_llama_and_smollm3_are_reordered(tmp_path: Path) -> None:
     weights = tensors()
-    for arch, same in (("llama", False), ("qwen2", True)):
+    for arch, same in (("llama", False), ("smollm3", False), ("qwen2", True)):
         path = write(tmp_path / f"{arch}.gguf", arch=arch, weights=weights)
         found = GgufWeights(GgufFile(path))
         for ours, theirs in (("q", "attn_q"), ("k", "attn_k")):
@@ -194,7 +194,7 @@ def test_settings_that_change_the_answer(tmp_path: Path, keys: dict[str, Any], w
 
 def test_unknown_architecture(tmp_path: Path) -> None:
     text = problem(write(tmp_path / "m.gguf", arch="mamba"))
-    assert "'mamba' is not supported; known are llama, qwen2, qwen3, gemma3" in text
+    assert "'mamba' is not supported; known are llama, qwen2, qwen3, smollm3, gemma3" in text
 
 
 def test_unsupported_type(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,39 @@ GEMMA: dict[str, Any] = {
     "sliding_window_pattern": 6,
     "vocab_size": 262144,
 }
-ALL = {"llama": LLAMA31, "qwen2": QWEN25, "qwen3": QWEN3, "mistral": MISTRAL, "gemma3": GEMMA}
+SMOLLM3: dict[str, Any] = {
+    "architectures": ["SmolLM3ForCausalLM"],
+    "attention_bias": False,
+    "bos_token_id": None,
+    "eos_token_id": 128012,
+    "hidden_act": "silu",
+    "hidden_size": 2048,
+    "intermediate_size": 11008,
+    "layer_types": ["full_attention"] * 36,
+    "max_position_embeddings": 65536,
+    "max_window_layers": 28,
+    "mlp_bias": False,
+    "model_type": "smollm3",
+    "no_rope_layer_interval": 4,
+    "no_rope_layers": [1, 1, 1, 0] * 9,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 36,
+    "num_key_value_heads": 4,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 5000000.0,
+    "sliding_window": None,
+    "use_sliding_window": False,
+    "vocab_size": 128256,
+}
+ALL = {
+    "llama": LLAMA31,
+    "qwen2": QWEN25,
+    "qwen3": QWEN3,
+    "smollm3": SMOLLM3,
+    "mistral": MISTRAL,
+    "gemma3": GEMMA,
+}
 
 
 def parse(config: dict[str, Any], **generation: Any) -> ModelSpec:
@@ -167,6 +200,28 @@ def test_qwen3() -> None:
     shapes = expected_weights(spec)
     assert shapes["layers.27.q"] == (2048, 1024) and shapes["layers.0.q_norm"] == (128,)
     assert "lm_head" not in shapes and len(shapes) == 2 + 28 * 11
+
+
+def test_smollm3() -> None:
+    spec = parse(SMOLLM3)
+    assert [i for i in range(36) if not spec.rotates(i)] == list(range(3, 36, 4))
+    assert spec.tied_head and spec.head_dim == 128 and spec.rope_theta == 5e6
+    assert not (spec.qk_norm or spec.qkv_bias or spec.sliding_window)
+
+
+def test_smollm3_layers_without_rotation() -> None:
+    bare = {k: v for k, v in SMOLLM3.items() if not k.startswith(("no_rope", "layer_", "rope_"))}
+    assert parse(bare) == replace(parse(SMOLLM3), rope_theta=2e6), "what the config class takes"
+    every_third = parse({**bare, "no_rope_layer_interval": 3, "num_hidden_layers": 6})
+    assert [every_third.rotates(i) for i in range(6)] == [True, True, False] * 2
+    longer = parse({**SMOLLM3, "no_rope_layers": [0] + [1] * 40})
+    assert [i for i in range(36) if not longer.rotates(i)] == [0]
+    sliding = parse({**bare, "use_sliding_window": True, "sliding_window": 512})
+    assert [i for i in range(36) if sliding.window(i)] == list(range(3, 36, 4))
+    for wrong in ([1] * 35, [1, 2] * 18, [[]] * 36, "1110"):
+        assert "no_rope_layers must be 0 or 1 for each of 36" in problem(
+            {**SMOLLM3, "no_rope_layers": wrong}
+        )
 
 
 def test_mistral() -> None:

@@ -17,7 +17,7 @@ import torch
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
 from pellucid.kernels.units import Deferred, Input, Stream, Units
-from pellucid.model.rope import rope_tables
+from pellucid.model.rope import RopeTable, rope_tables
 from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import WeightSource
 from pellucid.quant.linear import Linear, make_embedding, make_linear
@@ -50,8 +50,9 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 class Layer:
     """Attention and MLP of one layer, each with its norm and residual."""
 
-    def __init__(self, spec: ModelSpec, index: int, load: Loader) -> None:
+    def __init__(self, spec: ModelSpec, index: int, load: Loader, rope: RopeTable) -> None:
         self.index = index
+        self.rope = rope
         self.spec = spec
         self.units = load.units
         prefix = f"layers.{index}."
@@ -179,10 +180,10 @@ class Decoder:
         self.spec = spec
         self.units = load.units
         self.embed = load.embedding("embed")
-        self.layers = [Layer(spec, index, load) for index in range(spec.num_layers)]
+        ropes = rope_tables(spec, context_length, load.device)
+        self.layers = [Layer(spec, index, load, rope) for index, rope in enumerate(ropes)]
         self.norm = load.norm("norm")
         self.head = load.linear("embed" if spec.tied_head else "lm_head")
-        self.rope, self.rope_local = rope_tables(spec, context_length, load.device)
         # Gemma's factor is rounded to the model's dtype, as in its own code.
         self.embedding_scale = torch.tensor(spec.embedding_scale, dtype=load.dtype).item()
 
@@ -204,15 +205,12 @@ class Decoder:
         stream = Stream(x.float(), None, x)
         if self.embedding_scale != 1.0:
             stream = Stream(stream.x * self.embedding_scale)
-        rotation = self.rope.at(batch.positions)
-        local = rotation
-        if self.rope_local is not self.rope:
-            local = self.rope_local.at(batch.positions)
+        ropes = {layer.rope for layer in self.layers}
+        rotations = {rope: rope.at(batch.positions) for rope in ropes}
         clock.lap("embed")
         for layer in self.layers:
-            turn = local if layer.shape.window else rotation
             keep = batch.keep if layer is self.layers[-1] else None
-            stream = layer(stream, batch, turn, cache, attention, clock, keep)
+            stream = layer(stream, batch, rotations[layer.rope], cache, attention, clock, keep)
         return Stream(stream.settled, None, stream.brief)
 
     def logits(self, hidden: Stream, clock: Clock, out: torch.Tensor | None = None) -> torch.Tensor:

@@ -6,6 +6,7 @@ Source: Su et al. 2021, arXiv:2104.09864; the ways of stretching them are named 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -13,7 +14,10 @@ from pellucid.model.spec import ModelSpec, RopeScaling
 
 
 class RopeTable:
-    """cos and sin of every position up to `length`: float32 [length, rope_dim/2] each."""
+    """cos and sin of every position up to `length`: float32 [length, dim/2] each.
+
+    With dim 0 nothing rotates, and the tables have no columns.
+    """
 
     def __init__(
         self, theta: float, dim: int, length: int, scaling: RopeScaling, device: torch.device
@@ -24,7 +28,7 @@ class RopeTable:
         self.sin = (angle.sin() * factor).to(device)
 
     def at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos, sin [tokens, rope_dim/2] at positions [tokens]."""
+        """cos, sin [tokens, dim/2] at positions [tokens]."""
         return self.cos[positions], self.sin[positions]
 
 
@@ -75,10 +79,18 @@ def _yarn(inverse: torch.Tensor, theta: float, dim: int, scaling: RopeScaling) -
     return inverse * (1 - ramp) + inverse / scaling.factor * ramp
 
 
-def rope_tables(spec: ModelSpec, length: int, device: torch.device) -> tuple[RopeTable, RopeTable]:
-    """Tables of the layers that see everything and of those with a sliding window."""
+def rope_tables(spec: ModelSpec, length: int, device: torch.device) -> Sequence[RopeTable]:
+    """The table of each layer. Layers that rotate alike share one."""
     dim = spec.rope_dim or spec.head_dim
     everywhere = RopeTable(spec.rope_theta, dim, length, spec.rope_scaling, device)
-    if spec.rope_theta_local is None:
-        return everywhere, everywhere
-    return everywhere, RopeTable(spec.rope_theta_local, dim, length, RopeScaling(), device)
+    local = everywhere
+    if spec.rope_theta_local is not None:
+        local = RopeTable(spec.rope_theta_local, dim, length, RopeScaling(), device)
+    still = RopeTable(spec.rope_theta, 0, length, RopeScaling(), device)
+
+    def of(layer: int) -> RopeTable:
+        if not spec.rotates(layer):
+            return still
+        return local if spec.window(layer) else everywhere
+
+    return [of(layer) for layer in range(spec.num_layers)]

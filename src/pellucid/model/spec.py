@@ -1,6 +1,6 @@
 """What a model is, in numbers: the differences between families as fields of one record.
 
-Llama, Qwen2, Qwen3, Mistral and Gemma 3 text models are the same decoder:
+Llama, Mistral, Qwen2, Qwen3, SmolLM3 and Gemma 3 text models are the same decoder:
 
     x = embed(token) * embedding_scale
     for each layer:
@@ -48,7 +48,7 @@ class ModelSpec:
     """Shape and constants of one decoder. Sizes in elements, lengths in tokens."""
 
     family: str
-    """llama, qwen2, qwen3, mistral or gemma3."""
+    """llama, mistral, qwen2, qwen3, smollm3 or gemma3."""
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -65,6 +65,9 @@ class ModelSpec:
     """Base of the layers with a sliding window, which are never scaled; None: as the others."""
     rope_dim: int | None = None
     """Leading dimensions of a head that rotate; None: all."""
+    rope_layers: tuple[bool, ...] = ()
+    """Per layer, whether its heads rotate at all; empty: they do in all layers. SmolLM3 leaves out
+    every fourth (NoPE: such a layer knows the order of tokens from the causal mask alone)."""
 
     tied_head: bool = False
     """lm_head is the embedding."""
@@ -99,6 +102,10 @@ class ModelSpec:
         if not self.sliding_window or (self.local_layers and not self.local_layers[layer]):
             return 0
         return self.sliding_window
+
+    def rotates(self, layer: int) -> bool:
+        """Whether queries and keys of `layer` are rotated by their position."""
+        return not self.rope_layers or self.rope_layers[layer]
 
     @property
     def scale(self) -> float:

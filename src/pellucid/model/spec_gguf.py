@@ -22,7 +22,7 @@ from pellucid.model.fields import Fields, short
 from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
 from pellucid.text.codec import END_OF_TURN
 
-FAMILIES = ("llama", "qwen2", "qwen3", "gemma3")
+FAMILIES = ("llama", "qwen2", "qwen3", "smollm3", "gemma3")
 """Mistral's files call themselves llama."""
 
 READ = frozenset(
@@ -118,6 +118,7 @@ def spec_from_gguf(
         bos_token_id=first(Fields(metadata, path).token_ids("tokenizer.ggml.bos_token_id")),
         eos_token_ids=end_tokens(Fields(metadata, path)),
         **(gemma_fields(get) if family == "gemma3" else window_fields(get)),
+        rope_layers=smollm3_rope_layers(get) if family == "smollm3" else (),
     )
 
 
@@ -139,6 +140,12 @@ def family_of(metadata: Mapping[str, Any], path: Path) -> str:
 def window_fields(get: Fields) -> dict[str, Any]:
     """Mistral's sliding window, which all layers have."""
     return {"sliding_window": get.integer("attention.sliding_window", 0, minimum=0)}
+
+
+def smollm3_rope_layers(get: Fields) -> tuple[bool, ...]:
+    """Every fourth layer does not rotate. The file does not say so: llama.cpp takes the 4 for
+    granted."""
+    return tuple((layer + 1) % 4 != 0 for layer in range(get.num_layers("block_count")))
 
 
 def gemma_fields(get: Fields) -> dict[str, Any]:

@@ -25,6 +25,7 @@ FAMILIES = {
     "MistralForCausalLM": "mistral",
     "Qwen2ForCausalLM": "qwen2",
     "Qwen3ForCausalLM": "qwen3",
+    "SmolLM3ForCausalLM": "smollm3",
     "Gemma3ForCausalLM": "gemma3",
     "Gemma3ForConditionalGeneration": "gemma3",
 }
@@ -43,6 +44,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 32,
         "head_dim": 128,
         "sliding_window": 4096,
+    },
+    "smollm3": {
+        "vocab_size": 128256,
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 32768,
+        "rope_theta": 2e6,
+        "tie_word_embeddings": True,
+        "bos_token_id": 128000,
+        "eos_token_id": 128001,
     },
     "gemma3": {
         "vocab_size": 262208,
@@ -63,6 +77,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 """What the config class of each family takes for a key that the file leaves out."""
+
+HAS_ATTENTION_BIAS = ("llama", "qwen3", "smollm3", "gemma3")
+HAS_MLP_BIAS = ("llama", "smollm3")
+"""Families whose config class reads `attention_bias` and `mlp_bias`."""
 
 ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh"}
 NEUTRAL: dict[str, Any] = {
@@ -94,7 +112,7 @@ def spec_from_config(
     head_dim = get.integer("head_dim", hidden // heads)
     get.check_heads(heads, kv_heads, head_dim)
     ends = Fields(generation, path.with_name("generation_config.json")).token_ids("eos_token_id")
-    bias = get.flag("attention_bias", False) if family in ("llama", "qwen3", "gemma3") else False
+    bias = get.flag("attention_bias", False) if family in HAS_ATTENTION_BIAS else False
     return ModelSpec(
         family=family,
         vocab_size=get.integer("vocab_size"),
@@ -109,13 +127,14 @@ def spec_from_config(
         qk_norm=family in ("qwen3", "gemma3"),
         qkv_bias=bias or family == "qwen2",
         o_bias=bias,
-        mlp_bias=family == "llama" and get.flag("mlp_bias", False),
+        mlp_bias=family in HAS_MLP_BIAS and get.flag("mlp_bias", False),
         activation=activation(get, "hidden_activation" if family == "gemma3" else "hidden_act"),
         bos_token_id=next(iter(get.token_ids("bos_token_id")), None),
         eos_token_ids=ends or get.token_ids("eos_token_id"),
         **rope,
         **window_fields(get, family),
         **(gemma_fields(get) if family == "gemma3" else {}),
+        rope_layers=rope_layers(get) if family == "smollm3" else (),
     )
 
 
@@ -170,6 +189,8 @@ def layer_types(get: Fields, family: str) -> list[str]:
     elif family in ("qwen2", "qwen3") and get.flag("use_sliding_window", False):
         start = get.integer("max_window_layers", 28, minimum=0)
         default = [sliding if layer >= start else full for layer in range(layers)]
+    elif family == "smollm3" and get.flag("use_sliding_window", False):
+        default = [full if rotates else sliding for rotates in rope_layers(get)]
     elif family == "gemma3":
         pattern = get.integer("sliding_window_pattern", 6)
         default = [sliding if (layer + 1) % pattern else full for layer in range(layers)]
@@ -181,6 +202,19 @@ def layer_types(get: Fields, family: str) -> list[str]:
     if family.startswith("qwen") and not get.flag("use_sliding_window", False):
         return [full] * layers
     return list(types)
+
+
+def rope_layers(get: Fields) -> tuple[bool, ...]:
+    """SmolLM3: which layers rotate. `no_rope_layers` lists them with 1, the others with 0."""
+    layers = get.num_layers("num_hidden_layers")
+    listed = get.get("no_rope_layers")
+    if listed is None:
+        interval = get.integer("no_rope_layer_interval", 4)
+        return tuple((layer + 1) % interval != 0 for layer in range(layers))
+    whole = isinstance(listed, list) and len(listed) >= layers
+    if not whole or any(entry not in (0, 1) for entry in listed):
+        raise get.error("no_rope_layers", f"must be 0 or 1 for each of {layers} layers")
+    return tuple(bool(rotates) for rotates in listed[:layers])
 
 
 def rope_fields(get: Fields, family: str) -> dict[str, Any]:

@@ -5,10 +5,11 @@ what was found there into tensors.
 
 Two conventions of GGUF's converter (convert_hf_to_gguf) must be undone or known:
 
-- Architecture `llama` (also Mistral): rotary embedding there pairs neighbouring dimensions
-  (0, 1), (2, 3), … while we, like everyone else, pair halves (0, d/2), (1, d/2 + 1), …; so within
-  each head the rows of Q and K were reordered, and `rope_order` puts them back. Blocks never cross
-  a row, so this works on quantized rows as they are. Other architectures were left alone.
+- Architectures `llama` (also Mistral) and `smollm3`: rotary embedding there pairs neighbouring
+  dimensions (0, 1), (2, 3), … while we, like everyone else, pair halves (0, d/2), (1, d/2 + 1),
+  …; so within each head the rows of Q and K were reordered, and `rope_order` puts them back. Blocks
+  never cross a row, so this works on quantized rows as they are. Other architectures were left
+  alone.
 - Gemma's norms multiply by 1 + w; GGUF stores 1 + w already, so `norm_offset` stays 0.
 """
 
@@ -24,6 +25,9 @@ import torch
 from pellucid.model.folder import SafetensorsFiles, open_safetensors
 from pellucid.model.gguf import GgufFile
 from pellucid.quant.tensor import WeightTensor
+
+PAIRS_NEIGHBOURS = ("llama", "smollm3")
+"""Architectures in whose files the rows of Q and K are reordered, see above."""
 
 
 class GgufWeights:
@@ -43,7 +47,7 @@ class GgufWeights:
 
     def _rotated_heads(self, name: str) -> int:
         """How many heads the rows of `name` make up, if they lie in GGUF's rotary order."""
-        if self._file.family != "llama":
+        if self._file.family not in PAIRS_NEIGHBOURS:
             return 0
         match name.rpartition(".")[2]:
             case "q" | "q_bias":

@@ -98,7 +98,7 @@ def compile_ahead(parts: Parts) -> None:
         return
     short = copy.copy(parts.model)
     *layers, last = parts.model.layers
-    short.layers = [*{layer.shape: layer for layer in layers}.values(), last]
+    short.layers = [*{(layer.shape, layer.rope): layer for layer in layers}.values(), last]
     parts = replace(parts, model=short)
     tokens = min(_PROFILED, parts.context_length)
     num_blocks = -(-tokens // parts.machine.block_size)
