@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.errors import InputError
+from pellucid.model.checkpoint import Checkpoint
 from pellucid.request import Output, Request, SamplingParams
 from pellucid.stages import Clock
 from pellucid.text.chat import encode_chat
@@ -33,17 +34,25 @@ class LLM:
     def __init__(
         self, model: str = "smollm2", *, clock: Clock | None = None, **options: Any
     ) -> None:
-        self._open(EngineConfig.from_kwargs(model=model, **options), clock)
+        self._open(EngineConfig.from_kwargs(model=model, **options), None, clock)
 
     @classmethod
-    def from_config(cls, config: EngineConfig, clock: Clock | None = None) -> LLM:
-        """The same from a whole configuration."""
+    def from_config(
+        cls,
+        config: EngineConfig,
+        *,
+        checkpoint: Checkpoint | None = None,
+        clock: Clock | None = None,
+    ) -> LLM:
+        """The same from a whole configuration, and from a model that is open already."""
         llm = cls.__new__(cls)
-        llm._open(config, clock)
+        llm._open(config, checkpoint, clock)
         return llm
 
-    def _open(self, config: EngineConfig, clock: Clock | None) -> None:
-        self.engine = Engine(config, clock=clock)
+    def _open(
+        self, config: EngineConfig, checkpoint: Checkpoint | None, clock: Clock | None
+    ) -> None:
+        self.engine = Engine(config, checkpoint, clock)
         self._ids = itertools.count()
         self._inbox: dict[str, deque[Output]] = {}
 

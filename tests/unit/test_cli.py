@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from pellucid.cli import main
-from pellucid.cli.common import parse_lengths, sampling_from
+from pellucid.cli.common import parse_lengths
 from pellucid.cli.generate import MAX_TOKENS
 from pellucid.cli.parser import Parser
+from pellucid.cli.sampling import sampling_from
 from pellucid.cli.verbs import VERBS, build_parser, fill
 from pellucid.features import FEATURES
 from pellucid.model.hub import ALIASES
@@ -315,37 +316,3 @@ def test_a_cached_model_with_a_wrong_hash_is_refused(
     line = refused(capsys, "generate", "x")
     assert default.sha256 in line
     assert str(path) in line
-
-
-class FakePieces:
-    """A stream that the user interrupts after two pieces."""
-
-    def __init__(self, pieces: list[Any]) -> None:
-        self.pieces, self.closed = iter(pieces), False
-
-    def __iter__(self) -> FakePieces:
-        return self
-
-    def __next__(self) -> Any:
-        piece = next(self.pieces)
-        if piece is None:
-            raise KeyboardInterrupt
-        return piece
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def test_ctrl_c_stops_the_answer_and_not_the_program(capsys: pytest.CaptureFixture[str]) -> None:
-    from pellucid.cli.chat import answer
-
-    class FakeLLM:
-        pieces = FakePieces([Output(request_id="0", text=t) for t in ("Hel", "lo")] + [None])
-
-        def stream(self, *_: Any) -> FakePieces:
-            return self.pieces
-
-    llm = FakeLLM()
-    assert answer(llm, [], SamplingParams()) == "Hello"  # type: ignore[arg-type]
-    assert llm.pieces.closed
-    assert "Hello [stopped]" in capsys.readouterr().out

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 INTERRUPTED = 130
 """The exit status of whoever was ended by Ctrl-C: 128 and the signal's number."""
@@ -30,6 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_verb(sys.argv[1:] if argv is None else argv)
     finally:
         signal.signal(signal.SIGINT, leave if argv is None else before)
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Inside, which should be imports and nothing else, Ctrl-C ends the process as above."""
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def leave(*_: object) -> None:

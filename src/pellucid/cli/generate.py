@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.cli import INTERRUPTED
-from pellucid.cli.common import (
-    add_config_flags,
-    add_sampling_flags,
-    config_from,
-    open_out,
-    sampling_from,
-)
+from pellucid.cli.common import add_config_flags, config_from, open_out
 from pellucid.cli.parser import Parser
 from pellucid.cli.progress import Answers
+from pellucid.cli.sampling import add_sampling_flags, sampling_from
 from pellucid.errors import InputError
 from pellucid.llm import LLM, Prompt
 from pellucid.request import Output, SamplingParams, to_builtins

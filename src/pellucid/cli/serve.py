@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from pellucid.cli import leaving_at_once
 from pellucid.cli.common import add_config_flags, config_from
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
@@ -68,14 +69,13 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    # Imported here: the other verbs do without a web server.
-    from pellucid.server.serve import ServeOptions, serve
-
     config = config_from(args)
     if not 0 <= args.port <= 65535:
         raise InputError(f"port must be between 0 and 65535, not {args.port}", param="port")
     if args.max_body < 1:
         raise InputError(f"max-body must be at least 1, not {args.max_body}", param="max-body")
+    with leaving_at_once():  # imported here, since api_keys and help need no web server
+        from pellucid.server.serve import ServeOptions, serve
     options = ServeOptions(
         host=args.host,
         port=args.port,
