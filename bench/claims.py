@@ -94,7 +94,7 @@ def flash() -> Claim:
         kind: [gpu["samples"][f"attn_memory_{kind}_{n}_mib"][0] for n in (4096, 8192)]
         for kind in ("naive", "flash")
     }
-    memory_slope = slope(*memory["naive"], (4096, 8192))
+    memory_slope = slope(memory["naive"][0], memory["naive"][1], (4096, 8192))
     time_slope = slope(after[shorter], after[longest], (shorter, longest))
     linear = memory_slope > 1.8 and memory["flash"][1] < memory["naive"][1] / 100
     faster = before[longest] / after[longest]

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -84,6 +85,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
+def all_of(matrices: Sequence[Linear], x: torch.Tensor) -> None:
+    for matrix in matrices:
+        matrix(x)
+
+
 def decode(layers: dict[str, list[Linear]], head: Linear, repeats: int) -> dict[str, Any]:
     """One token: every matrix of every layer, then the head."""
     items = {name: (row, torch.randn(1, SHAPES[name][1])) for name, row in layers.items()}
@@ -95,7 +101,7 @@ def decode(layers: dict[str, list[Linear]], head: Linear, repeats: int) -> dict[
     for _ in range(repeats):
         bandwidth += env.read_bandwidth(1)
         for name, (row, x) in items.items():
-            samples[name].append(seconds(lambda row=row, x=x: [m(x) for m in row]) / len(row))
+            samples[name].append(seconds(partial(all_of, row, x)) / len(row))
         samples["token"].append(
             seconds(lambda: [m(x) for m, x in zip(order, xs, strict=True)])
         )  # fmt: skip
@@ -131,7 +137,7 @@ def sweep(layers: dict[str, list[Linear]], repeats: int) -> dict[str, Any]:
 
     for _ in range(repeats):
         for m in TOKENS:
-            samples[m].append(seconds(lambda m=m: forward(m)))
+            samples[m].append(seconds(partial(forward, m)))
     print("\ntokens     " + "".join(f"{m:8}" for m in TOKENS))
     print("best ms    " + "".join(f"{min(samples[m]) * 1e3:8.2f}" for m in TOKENS))
     print("ms a token " + "".join(f"{min(samples[m]) * 1e3 / m:8.2f}" for m in TOKENS))
@@ -153,7 +159,7 @@ def prompt(kind: str, repeats: int) -> dict[str, Any]:
             layer(x)
         for _ in range(3 * repeats):
             for method, layer in pair.items():
-                samples[method].append(seconds(lambda layer=layer, x=x: layer(x)))
+                samples[method].append(seconds(partial(layer, x)))
         flop = 2 * PROMPT * n * k / 1e9
         best = {method: min(values) for method, values in samples.items()}
         middle = {method: env.median(values) for method, values in samples.items()}

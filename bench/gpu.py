@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,18 @@ def qwen_b1() -> Samples:
     return {"qwen_b1_tok_s": [512 / t for t in times]}
 
 
+def prefill_s(llm: LLM, length: int) -> float:
+    """Seconds from a prompt of so many tokens to its first new one."""
+    return seconds(llm, prompts(1, length), greedy(1))
+
+
 def llama8b() -> Samples:
     llm = engine(LLAMA, chunked_prefill=MAX_CHUNK)
     one = repeated(lambda: seconds(llm, prompts(1, 128), greedy(256)), repeats=5)
     found = {"llama8b_b1_tok_s": [256 / t for t in one]}
     # Each workload for itself: under a long load the card gets hot and a percent or two slower.
     for length in (2048, 8192, 16000):
-        times = repeated(lambda n=length: seconds(llm, prompts(1, n), greedy(1)), 7, warmup=2)
+        times = repeated(partial(prefill_s, llm, length), 7, warmup=2)
         found[f"llama8b_prefill_{length}_ms"] = [t * 1e3 for t in times]
     many = repeated(lambda: seconds(llm, prompts(64, 512), greedy(256)), repeats=3)
     found["llama8b_b64_tok_s"] = [64 * 256 / t for t in many]

@@ -53,7 +53,7 @@ def main() -> None:
     show(rows, fits)
     if args.json:
         raw = [{"kv_cache": m, "length": n, "samples": s} for (m, n), s in samples.items()]
-        record = {
+        record: dict[str, Any] = {
             "environment": environment(),
             "settings": {"model": args.model, "tokens": args.tokens},
         }

@@ -113,7 +113,7 @@ def find(rows: list[dict[str, Any]], key: str) -> dict[str, Any] | None:
 
 def reason(record: dict[str, Any], key: str) -> str:
     """Why a run left a switch out; a switch that is newer than the run was not there."""
-    skipped = {skip["name"]: skip["reason"] for skip in record["skipped"]}
+    skipped: dict[str, str] = {skip["name"]: skip["reason"] for skip in record["skipped"]}
     return skipped.get(key, "the recorded run is older than the switch")
 
 
