@@ -373,11 +373,34 @@ def test_missing_wrong_and_extra(tmp_path: Path) -> None:
     open_at(write_folder(tmp_path / "m", config, {**good, harmless: torch.zeros(8)}))
 
 
-def test_tied_head_may_be_stored_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tied_head_may_be_stored_twice(tmp_path: Path, dtype: torch.dtype) -> None:
     config = CONFIGS["gemma3"]
     spec = spec_of(config, tmp_path)
-    weights = hf_weights(spec, numbers(spec)) | {"lm_head.weight": torch.zeros(40, 64)}
-    assert "lm_head" not in open_at(write_folder(tmp_path / "m", config, weights)).weights()
+    weights = {name: value.to(dtype) for name, value in hf_weights(spec, numbers(spec)).items()}
+    once = open_at(write_folder(tmp_path / "once", config, weights))
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()
+    twice = open_at(write_folder(tmp_path / "twice", config, weights))
+    assert "lm_head" not in twice.weights()
+    assert (twice.spec, twice.weight_bytes) == (once.spec, once.weight_bytes)
+
+
+@pytest.mark.parametrize("shape", [(40, 64), (39, 64)])
+def test_a_head_that_is_not_the_embedding_is_not_tied(
+    tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    """Some engines would run it with this head and some with the embedding."""
+    config = CONFIGS["gemma3"]
+    spec = spec_of(config, tmp_path)
+    weights = hf_weights(spec, numbers(spec))
+    head = weights["model.embed_tokens.weight"].clone()
+    head[20, -1] += 1
+    folder = write_folder(tmp_path / "m", config, weights | {"lm_head.weight": head[: shape[0]]})
+    with pytest.raises(ModelError, match="set tie_word_embeddings to false there, or remove"):
+        open_at(folder)
+    untied = write_folder(tmp_path / "m", {**config, "tie_word_embeddings": False})
+    if shape == (40, 64):
+        assert torch.equal(open_at(untied).weights()["lm_head"].data, head)
 
 
 @pytest.mark.parametrize(
@@ -412,3 +435,20 @@ def test_real_model(alias: str) -> None:
     assert row.shape == (1, checkpoint.spec.hidden_size) and 0 < row.std() < 1
     tokenizer = checkpoint.tokenizer
     assert tokenizer is not None and tokenizer is checkpoint.tokenizer
+
+
+def test_the_tokenizers_end_is_an_end(tmp_path: Path) -> None:
+    """A model tuned for chat: the tokenizer names the new end, config.json still the old one."""
+    folder = write_folder(tmp_path / "m", CONFIGS["llama"])
+    vocabulary = {f"t{number}": number for number in range(38)}
+    added = [
+        {"id": token, "content": name, "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for token, name in ((38, "<|im_end|>"), (39, "<turn>"), (40, "<end_of_turn>"))
+    ]
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "t0"}
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": added, "model": model}))
+    names = {"eos_token": "<turn>", "bos_token": "t1"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    checkpoint = open_at(folder, load_format="dummy")
+    assert checkpoint.spec.eos_token_ids == (2, 39, 38), "40 is beyond the vocabulary of the model"

@@ -178,6 +178,35 @@ def test_yarn_and_linear(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("keys", "kind", "factor"),
+    [
+        ({"type": "none", "factor": 4.0}, "none", 1.0),
+        ({"type": "linear", "factor": 0.0}, "none", 1.0),
+        ({"factor": 4.0}, "linear", 4.0),
+        ({"type": "yarn", "factor": 4.0}, "yarn", 4.0),
+    ],
+)
+def test_rope_scaling_as_llama_cpp_reads_it(
+    tmp_path: Path, keys: dict[str, Any], kind: str, factor: float
+) -> None:
+    spelled = {f"rope__scaling__{key}": value for key, value in keys.items()}
+    scaling = GgufFile(write(tmp_path / "m.gguf", **spelled)).spec.rope_scaling
+    assert (scaling.kind, scaling.factor) == (kind, factor)
+    assert kind != "yarn" or scaling.original_context == 256, "the context that the file has"
+
+
+def test_text_that_is_no_utf8(tmp_path: Path) -> None:
+    """Few keys are read, and fetching again would not help."""
+    path = write(tmp_path / "m.gguf", note="caf? au lait")
+    data = path.read_bytes().replace(b"caf?", b"caf\xe9").replace("ü".encode(), b"\xfc\xfc")
+    path.write_bytes(data.replace(b"llama.note", b"genera.txt"))
+    file = GgufFile(path)
+    assert file.metadata["genera.txt"] == "caf� au lait"
+    assert file.metadata["tokenizer.ggml.tokens"][2] == "��"
+    assert file.spec.num_layers == 1
+
+
+@pytest.mark.parametrize(
     ("keys", "words"),
     [
         ({"attention__key_length": 15}, "heads of 15 dimensions"),

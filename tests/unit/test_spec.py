@@ -310,6 +310,65 @@ def test_code_of_the_repository_is_passed_over(family: str) -> None:
     assert parse(config) == parse(ALL[family])
 
 
+def test_rope_section_added_by_hand_counts() -> None:
+    """Model cards tell people to add `rope_scaling`; transformers 5 has saved another section."""
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    saved = {"rope_type": "default", "rope_theta": 1e6}
+    both = parse({**QWEN25, "rope_theta": None, "rope_parameters": saved, "rope_scaling": yarn})
+    assert both == parse({**QWEN25, "rope_scaling": yarn})
+    assert (both.rope_scaling.kind, both.context_length, both.rope_theta) == ("yarn", 131072, 1e6)
+    linear = {"type": "linear", "factor": 8.0}
+    sections = {"full_attention": saved, "sliding_attention": {"rope_theta": 1e4}}
+    gemma = parse({**GEMMA, "rope_parameters": sections, "rope_scaling": linear})
+    assert gemma == parse({**GEMMA, "rope_scaling": linear})
+
+
+def test_original_context_beside_the_section_comes_first() -> None:
+    inside = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
+    config = {**QWEN25, "original_max_position_embeddings": 16384, "rope_scaling": inside}
+    assert parse(config).rope_scaling.original_context == 16384
+    config["rope_scaling"] = {"rope_type": "yarn", "factor": 4.0}
+    assert parse(config).rope_scaling.original_context == 16384
+    config["original_max_position_embeddings"] = None
+    assert parse(config).rope_scaling.original_context == 32768
+
+
+def test_rope_keys_that_change_nothing() -> None:
+    yarn = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
+    plain = parse({**QWEN25, "rope_scaling": yarn})
+    assert parse({**QWEN25, "rope_scaling": {**yarn, "finetuned": True, "odd": 1}}) == plain
+
+
+@pytest.mark.parametrize("key", ["bos_token_id", "eos_token_id"])
+def test_a_negative_id_is_none(key: str) -> None:
+    spec = parse({**LLAMA31, key: -1})
+    assert {"bos_token_id": spec.bos_token_id, "eos_token_id": spec.eos_token_ids}[key] in (
+        None,
+        (),
+    )
+    assert parse(LLAMA31, eos_token_id=[-1]).eos_token_ids == (128001,)
+
+
+def test_ends_beyond_the_vocabulary_are_none() -> None:
+    assert parse(LLAMA31, eos_token_id=[128009, 128256]).eos_token_ids == (128009,)
+    assert parse({**LLAMA31, "eos_token_id": 1 << 70}).eos_token_ids == ()
+
+
+def test_numbers_written_as_floats() -> None:
+    assert parse({**LLAMA31, "max_position_embeddings": 131072.0}) == parse(LLAMA31)
+
+
+@pytest.mark.parametrize("family", ALL)
+def test_model_type_where_architectures_is_left_out(family: str) -> None:
+    model_type = "gemma3_text" if family == "gemma3" else family
+    config = {**ALL[family], "model_type": model_type}
+    for nothing in (None, []):
+        assert parse({**config, "architectures": nothing}) == parse(ALL[family])
+    del config["architectures"]
+    assert parse(config) == parse(ALL[family])
+    assert "'mamba2' is not supported" in problem({**config, "model_type": "mamba2"})
+
+
 def test_unknown_architecture_lists_the_known() -> None:
     text = problem({"architectures": ["MambaForCausalLM"]})
     assert "'MambaForCausalLM'" in text and all(name in text for name in FAMILIES)
@@ -327,7 +386,12 @@ def test_unknown_architecture_lists_the_known() -> None:
         ({**LLAMA31, "partial_rotary_factor": 0.5}, "partial_rotary_factor = 0.5"),
         ({**LLAMA31, "rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
         ({**LLAMA31, "rope_scaling": {"rope_type": "longrope"}}, "'longrope'"),
-        ({**LLAMA31, "rope_scaling": {"type": "linear", "factor": 2, "odd": 1}}, "odd = 1"),
+        ({**QWEN25, "rope_scaling": {"type": "yarn", "attn_factor": 2}}, "attn_factor = 2"),
+        ({**LLAMA31, "rope_scaling": {"rope_type": ["yarn"]}}, "rope_type = ['yarn']"),
+        ({**LLAMA31, "hidden_act": ["silu"]}, "hidden_act = ['silu'] is not supported"),
+        ({**LLAMA31, "architectures": [["Llama"]]}, "architecture ['Llama'] is not supported"),
+        ({**LLAMA31, "text_config": [1]}, "text_config must be an object"),
+        ({**GEMMA, "layer_types": 7}, "layer_types must name"),
         ({**LLAMA31, "rope_scaling": {"type": "linear"}}, "factor is missing"),
         ({**LLAMA31, "rope_scaling": "linear"}, "rope_scaling must be an object"),
         ({**LLAMA31, "layer_types": ["sliding_attention"] * 32}, "layer_types"),

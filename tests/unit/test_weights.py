@@ -102,6 +102,14 @@ def test_one_file_of_another_name(tmp_path: Path) -> None:
     assert len(SafetensorsFiles(tmp_path, SPEC).entries) == len(NAMES)
 
 
+def test_an_index_beside_the_whole_file_is_passed_over(tmp_path: Path) -> None:
+    """It is left over from the shards that were joined."""
+    save_file(tensors(), tmp_path / "model.safetensors")
+    index = dict.fromkeys(NAMES, "model-00001-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    assert len(SafetensorsFiles(tmp_path, SPEC).entries) == len(NAMES)
+
+
 def test_truncated_anywhere(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_file(tensors(), path)

@@ -1,16 +1,17 @@
 """A model on disk, opened: what it is, its tokenizer, how it likes to be sampled, its weights.
 
 `open_checkpoint` finds the files (`hub.py`), reads headers and configuration, and checks that the
-weights are those of the configuration. Weights and tokenizer themselves are read when asked for:
-the process that only tokenizes never touches a weight, and does not import torch, which takes
-seconds and hundreds of megabytes; the process that only computes builds no tokenizer.
+weights are those of the configuration. Weights are read when asked for: the process that only
+tokenizes never touches one, and does not import torch, which takes seconds and hundreds of
+megabytes. A folder's tokenizer is built at once, because it knows tokens that end an answer which
+the configuration does not; a GGUF file says them in its metadata.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,17 +118,26 @@ def open_folder(path: Path, name: str, dummy: bool) -> Checkpoint:
     if files:
         check_weights(spec, files.entries, files.strangers, path)
     generation = path / "generation_config.json"
+    tokenizer = folder_tokenizer(path)
     return Checkpoint(
         name=name,
         path=path,
-        spec=spec,
+        spec=replace(spec, eos_token_ids=end_tokens(spec, tokenizer)),
         weight_bytes=files.weight_bytes if files else num_weights(spec) * DUMMY_BYTES,
         stored=files,
-        build_tokenizer=partial(folder_tokenizer, path),
+        build_tokenizer=lambda: tokenizer,
         sampling_defaults=from_generation_config(
             read_json(generation) if generation.exists() else {}, generation
         ),
     )
+
+
+def end_tokens(spec: ModelSpec, tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """Ids that end an answer: the configuration's and the tokenizer's. A model that was tuned for
+    chat often has a new end in its tokenizer and the base model's in its configuration."""
+    known = tokenizer.eos_token_ids if tokenizer else ()
+    ids = dict.fromkeys([*spec.eos_token_ids, *known])
+    return tuple(token for token in ids if token < spec.vocab_size)
 
 
 def folder_tokenizer(folder: Path) -> Tokenizer | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Fields:
             value = default
         if value is None:
             raise self.error(key, "is missing")
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON knows no difference, and some files have 32768.0
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, f"must be a whole number, not {short(value)}")
         if not minimum <= value <= maximum:
@@ -67,13 +69,22 @@ class Fields:
         return value
 
     def token_ids(self, key: str) -> tuple[int, ...]:
-        """One token id or a list of them."""
+        """One token id or a list of them. A negative one, which many write for none, is none."""
         value = self.get(key)
         ids = value if isinstance(value, list) else [] if value is None else [value]
         for token in ids:
-            if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+            if isinstance(token, bool) or not isinstance(token, int):
                 raise self.error(key, f"must be a token id or a list of them, not {short(value)}")
-        return tuple(ids)
+        return tuple(token for token in ids if token >= 0)
+
+    def name(self, key: str, default: str, known: Collection[str]) -> str:
+        """One of the `known` names; `default` where the key is absent, null or empty."""
+        value = self.get(key) or default
+        if not isinstance(value, str) or value not in known:
+            raise self.error(
+                key, f"= {short(value)} is not supported; known are {', '.join(known)}"
+            )
+        return value
 
     def refuse(self, neutral: Mapping[str, Any], why: str) -> None:
         """Raise `ModelError` for a key of `neutral` that is set to anything but its value there."""

@@ -20,6 +20,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pellucid.errors import ModelError
@@ -29,6 +30,8 @@ from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
 from pellucid.quant.kinds import PLAIN_BYTES
 
+COMPARED = 1 << 24
+"""Bytes that are compared at a time."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -123,6 +126,20 @@ class SafetensorsFiles:
         """The file that holds a weight, by our name of the weight."""
         for path in safetensors_files(folder):
             self._read_header(path, spec)
+        if spec.tied_head and "lm_head" in self.entries:
+            self._drop_copy(folder)
+
+    def _drop_copy(self, folder: Path) -> None:
+        """Forget a tied head's copy of the embedding. A head that is no copy is refused: engines
+        do not agree on which of the two such a model is run with, and the answers differ."""
+        if not self._same("lm_head", "embed"):
+            raise ModelError(
+                f"{folder}: config.json says tie_word_embeddings, but 'lm_head.weight' is not the "
+                "embedding; set tie_word_embeddings to false there, or remove the tensor"
+            )
+        entry = self.entries.pop("lm_head")
+        del self.file_of["lm_head"]
+        self.weight_bytes -= PLAIN_BYTES.get(entry.kind, 0) * math.prod(entry.shape)
 
     def _read_header(self, path: Path, spec: ModelSpec) -> None:
         file = open_safetensors(path, "numpy")
@@ -131,8 +148,8 @@ class SafetensorsFiles:
             if ours is None:
                 self.strangers.append(theirs)
                 continue
-            if not ours or (ours == "lm_head" and spec.tied_head):
-                continue  # a tied head's copy of the embedding, which transformers drops too
+            if not ours:
+                continue
             if ours in self.entries:
                 raise ModelError(f"{path}: tensor {theirs!r} is in two files; remove one of them")
             view = file.get_slice(theirs)
@@ -140,6 +157,26 @@ class SafetensorsFiles:
             self.entries[ours] = Entry(kind, shape, theirs)
             self.file_of[ours] = path
             self.weight_bytes += PLAIN_BYTES.get(kind, 0) * math.prod(shape)
+
+    def _same(self, one: str, other: str) -> bool:
+        """Whether two weights are the same numbers, bit for bit."""
+        if other not in self.entries:
+            return False
+        first, second = self.entries[one], self.entries[other]
+        if (first.kind, first.shape) != (second.kind, second.shape):
+            return False
+        left = tensor_bytes(self.file_of[one], first.file_name)
+        right = tensor_bytes(self.file_of[other], second.file_name)
+        steps = range(0, len(left), COMPARED)
+        return all(np.array_equal(left[i : i + COMPARED], right[i : i + COMPARED]) for i in steps)
+
+
+def tensor_bytes(path: Path, name: str) -> Any:
+    """The bytes of one tensor of a file that has been opened before: uint8, mapped."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        begin, end = json.loads(file.read(size))[name]["data_offsets"]
+    return np.memmap(path, np.uint8, "r", 8 + size + begin, (end - begin,))
 
 
 def open_safetensors(path: Path, framework: str) -> Any:
@@ -155,13 +192,17 @@ def open_safetensors(path: Path, framework: str) -> Any:
 
 
 def safetensors_files(folder: Path) -> list[Path]:
-    """The files that hold the weights of `folder`; `ModelError` if that is not clear."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return shards(index)
+    """The files that hold the weights of `folder`; `ModelError` if that is not clear.
+
+    One whole file comes first, as in transformers: an index beside it is left over from the shards
+    that it was joined from.
+    """
     found = sorted(folder.glob("*.safetensors"))
     if folder / "model.safetensors" in found:
         return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return shards(index)
     if len(found) == 1:
         return found
     if found:

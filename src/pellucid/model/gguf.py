@@ -69,6 +69,8 @@ class Reader(GGUFReader):
         for key, field in self.fields.items():
             if field.types[:1] == [GGUFValueType.ARRAY]:
                 found[key] = field.parts[field.data[0]].tolist()
+            elif field.types == [GGUFValueType.STRING]:
+                found[key] = text_of(field.parts[field.data[0]])
             elif not key.startswith("GGUF."):
                 found[key] = field.contents()
         return found
@@ -83,11 +85,17 @@ def read_strings(buffer: memoryview, start: int, count: int) -> tuple[Any, int]:
     for i in range(count):
         (length,) = length_at(buffer, start)
         start += 8
-        values[i] = str(buffer[start : start + length], "utf-8")
+        values[i] = text_of(buffer[start : start + length])
         start += length
     if start > len(buffer):
         raise ValueError("a string goes beyond the end of the file")
     return values, start
+
+
+def text_of(data: Any) -> str:
+    """Bytes of the file as text. llama.cpp does not ask what they mean, so a description in Latin-1
+    happens: what is no UTF-8 shows as U+FFFD, and most keys are never read."""
+    return bytes(data).decode("utf-8", "replace")
 
 
 class GgufFile:

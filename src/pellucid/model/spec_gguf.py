@@ -116,7 +116,7 @@ def spec_from_gguf(
         o_bias=o_bias,
         mlp_bias=mlp_bias,
         bos_token_id=first(Fields(metadata, path).token_ids("tokenizer.ggml.bos_token_id")),
-        eos_token_ids=end_tokens(Fields(metadata, path)),
+        eos_token_ids=end_tokens(Fields(metadata, path), vocab_size),
         **(gemma_fields(get) if family == "gemma3" else window_fields(get)),
         rope_layers=smollm3_rope_layers(get) if family == "smollm3" else (),
     )
@@ -173,9 +173,13 @@ def gemma_fields(get: Fields) -> dict[str, Any]:
 
 def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> RopeScaling:
     """How the file stretches its rotary frequencies. `factors`: its tensor rope_freqs, if any."""
-    kind = get.get("rope.scaling.type") or "none"
-    # Before `rope.scaling` there was one key for linear scaling.
-    factor = get.number("rope.scaling.factor", get.number("rope.scale_linear", 1.0))
+    kind = get.name("rope.scaling.type", "", ("", "none", "linear", "yarn"))
+    # Before `rope.scaling` there was one key for linear scaling. As in llama.cpp, 0 is 1, and a
+    # factor scales where no type is given, but not where the type is none.
+    factor = get.optional_number("rope.scaling.factor") or get.optional_number("rope.scale_linear")
+    if kind == "none" or not factor:
+        kind, factor = kind if kind == "yarn" else "none", 1.0
+    kind = kind or "linear"
     if factors:
         if kind != "none":
             raise get.error("rope.scaling.type", f"= {kind} beside rope_freqs is not supported")
@@ -190,26 +194,27 @@ def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> Rope
         return RopeScaling(
             kind="yarn",
             factor=factor,
-            original_context=get.integer("rope.scaling.original_context_length"),
+            original_context=get.integer(
+                "rope.scaling.original_context_length", get.integer("context_length")
+            ),
             beta_fast=get.number("rope.scaling.yarn_beta_fast", 32.0),
             beta_slow=get.number("rope.scaling.yarn_beta_slow", 1.0),
             attention_factor=get.number("rope.scaling.attn_factor", 1.0)
             * yarn_attention_factor(factor),
         )
-    if kind == "linear" or (kind == "none" and factor != 1.0):
+    if kind == "linear" and factor != 1.0:
         return RopeScaling(kind="linear", factor=factor)
-    if kind != "none":
-        raise get.error("rope.scaling.type", f"= {kind!r} is not supported; known: linear, yarn")
     return RopeScaling()
 
 
-def end_tokens(get: Fields) -> tuple[int, ...]:
+def end_tokens(get: Fields, vocab_size: int) -> tuple[int, ...]:
     """Ids that end an answer: those declared, and those whose name says so."""
     declared = [f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "eom")]
     ids = [token for key in declared for token in get.token_ids(key)]
-    tokens = get.get("tokenizer.ggml.tokens") or []
-    ids += [token for token, text in enumerate(tokens) if text in END_OF_TURN]
-    return tuple(dict.fromkeys(ids))
+    tokens = get.get("tokenizer.ggml.tokens")
+    texts = tokens if isinstance(tokens, list) else []
+    ids += [token for token, text in enumerate(texts) if text in END_OF_TURN]
+    return tuple(dict.fromkeys(token for token in ids if token < vocab_size))
 
 
 def first(ids: tuple[int, ...]) -> int | None:

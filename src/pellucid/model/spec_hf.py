@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import ModelError
-from pellucid.model.fields import Fields, short
+from pellucid.model.fields import Fields, one_line, short
 from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
 
 FAMILIES = {
@@ -29,6 +29,8 @@ FAMILIES = {
     "Gemma3ForCausalLM": "gemma3",
     "Gemma3ForConditionalGeneration": "gemma3",
 }
+MODEL_TYPES = {family: family for family in FAMILIES.values()} | {"gemma3_text": "gemma3"}
+"""What `model_type` says where `architectures` is left out."""
 DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"max_position_embeddings": 2048, "bos_token_id": 1, "eos_token_id": 2},
     "mistral": {
@@ -103,7 +105,7 @@ def spec_from_config(
 ) -> ModelSpec:
     """The spec of a config. `path` is named in errors."""
     family = family_of(config, path)
-    text = config.get("text_config") or {}
+    text = section(Fields(config, path), "text_config")
     get = Fields({**DEFAULTS[family], **config, **text}, path)
     get.refuse(NEUTRAL, "this engine does not know that variant; use the plain model")
     hidden, heads = get.integer("hidden_size"), get.integer("num_attention_heads")
@@ -111,11 +113,12 @@ def spec_from_config(
     kv_heads = get.integer("num_key_value_heads", heads)
     head_dim = get.integer("head_dim", hidden // heads)
     get.check_heads(heads, kv_heads, head_dim)
-    ends = Fields(generation, path.with_name("generation_config.json")).token_ids("eos_token_id")
+    vocab_size = get.integer("vocab_size")
+    beside = Fields(generation, path.with_name("generation_config.json"))
     bias = get.flag("attention_bias", False) if family in HAS_ATTENTION_BIAS else False
     return ModelSpec(
         family=family,
-        vocab_size=get.integer("vocab_size"),
+        vocab_size=vocab_size,
         hidden_size=hidden,
         intermediate_size=get.integer("intermediate_size"),
         num_layers=get.num_layers("num_hidden_layers"),
@@ -128,9 +131,13 @@ def spec_from_config(
         qkv_bias=bias or family == "qwen2",
         o_bias=bias,
         mlp_bias=family in HAS_MLP_BIAS and get.flag("mlp_bias", False),
-        activation=activation(get, "hidden_activation" if family == "gemma3" else "hidden_act"),
+        activation=ACTIVATIONS[
+            get.name(
+                "hidden_activation" if family == "gemma3" else "hidden_act", "silu", ACTIVATIONS
+            )
+        ],
         bos_token_id=next(iter(get.token_ids("bos_token_id")), None),
-        eos_token_ids=ends or get.token_ids("eos_token_id"),
+        eos_token_ids=end_tokens(get, beside, vocab_size),
         **rope,
         **window_fields(get, family),
         **(gemma_fields(get) if family == "gemma3" else {}),
@@ -141,18 +148,25 @@ def spec_from_config(
 def family_of(config: Mapping[str, Any], path: Path) -> str:
     names = config.get("architectures") or []
     name = names[0] if isinstance(names, list) and names else None
-    if name not in FAMILIES:
+    if not names and isinstance(config.get("model_type"), str):
+        name = config["model_type"]  # a folder saved by hand often has no more
+        if name in MODEL_TYPES:
+            return MODEL_TYPES[name]
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(
-            f"{path}: architecture {name!r} is not supported; known are {', '.join(FAMILIES)}"
+            one_line(
+                f"{path}: architecture {short(name)} is not supported; known are "
+                f"{', '.join(FAMILIES)}"
+            )
         )
     return FAMILIES[name]
 
 
-def activation(get: Fields, key: str) -> str:
-    name = get.get(key) or "silu"
-    if name not in ACTIVATIONS:
-        raise get.error(key, f"= {name!r} is not supported; known are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+def end_tokens(get: Fields, generation: Fields, vocab_size: int) -> tuple[int, ...]:
+    """Ids that end an answer: generation_config.json's, else config.json's. One beyond the
+    vocabulary, as published models have, can never be drawn and ends nothing."""
+    ids = generation.token_ids("eos_token_id") or get.token_ids("eos_token_id")
+    return tuple(token for token in ids if token < vocab_size)
 
 
 def gemma_fields(get: Fields) -> dict[str, Any]:
@@ -195,7 +209,8 @@ def layer_types(get: Fields, family: str) -> list[str]:
         pattern = get.integer("sliding_window_pattern", 6)
         default = [sliding if (layer + 1) % pattern else full for layer in range(layers)]
     types = get.get("layer_types") or default
-    if len(types) != layers or not set(types) <= {full, sliding}:
+    named = isinstance(types, list) and all(kind in (full, sliding) for kind in types)
+    if not named or len(types) != layers:
         raise get.error("layer_types", f"must name {full} or {sliding} for each of {layers} layers")
     if family in ("llama", "mistral") and types != default:
         raise get.error("layer_types", f"that differ are unknown in a {family} model; remove them")
@@ -219,21 +234,24 @@ def rope_layers(get: Fields) -> tuple[bool, ...]:
 
 def rope_fields(get: Fields, family: str) -> dict[str, Any]:
     """Bases and scaling of the rotary embedding, and the context length that follows."""
-    everywhere = section(get, "rope_parameters")
+    saved, older = section(get, "rope_parameters"), section(get, "rope_scaling")
     local: Mapping[str, Any] = {}
-    if "full_attention" in everywhere:
-        local = everywhere.get("sliding_attention") or {}
-        everywhere = everywhere["full_attention"] or {}
-    everywhere = {"rope_theta": get.get("rope_theta"), **everywhere, **section(get, "rope_scaling")}
+    if "full_attention" in saved:  # a section for each type of layer
+        saved, whole = section(get, "full_attention", saved), saved
+        local = section(get, "sliding_attention", whole)
+    everywhere = Fields(chosen(saved, older, family, get.get("rope_theta")), get.path)
     context = get.integer("max_position_embeddings")
-    scaling = rope_scaling(Fields(everywhere, get.path), context)
+    # Beside the section it counts before the one in it, as in transformers.
+    original = get.get("original_max_position_embeddings")
+    scaling = rope_scaling(everywhere, context, original)
     if scaling.kind == "yarn":
         context = max(context, int(scaling.original_context * scaling.factor))
-    theta = get.number("rope_theta", 1e4)
-    if everywhere.get("rope_theta") is not None:
-        theta = Fields(everywhere, get.path).number("rope_theta")
-    found = {"context_length": context, "rope_theta": theta, "rope_scaling": scaling}
-    if family == "gemma3":
+    found = {
+        "context_length": context,
+        "rope_theta": everywhere.number("rope_theta", 1e4),
+        "rope_scaling": scaling,
+    }
+    if family == "gemma3" or (local and local != saved):
         below = Fields({"rope_theta": get.get("rope_local_base_freq"), **local}, get.path)
         if rope_scaling(below, context).kind != "none":
             raise get.error("rope_parameters", "scale the sliding layers too: not supported")
@@ -241,57 +259,57 @@ def rope_fields(get: Fields, family: str) -> dict[str, Any]:
     return found
 
 
-def section(get: Fields, key: str) -> Mapping[str, Any]:
-    """The mapping at `key`, empty if absent."""
-    value = get.get(key) or {}
+def chosen(
+    saved: Mapping[str, Any], older: Mapping[str, Any], family: str, theta: float | None
+) -> dict[str, Any]:
+    """The rope parameters that hold where a config has both spellings.
+
+    Model cards tell people to add `rope_scaling` to a config.json, which may have been saved by
+    transformers 5 with `rope_parameters` of the default type: what was added counts. Gemma's adds
+    to the saved section, the others' replaces it, but for the base that it does not name.
+    """
+    known_theta = saved.get("rope_theta", theta)
+    if not older:
+        return {**saved, "rope_theta": known_theta}
+    kept = saved if family == "gemma3" else {}
+    kind = older.get("rope_type") or older.get("type") or kept.get("rope_type")
+    return {"rope_theta": known_theta, **kept, **older, "rope_type": kind}
+
+
+def section(get: Fields, key: str, values: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """The mapping at `key` of `values` (the config itself), empty if absent."""
+    value = (get.values if values is None else values).get(key) or {}
     if not isinstance(value, Mapping):
         raise get.error(key, f"must be an object, not {short(value)}")
     return value
 
 
-ROPE_KEYS = {
-    "default": set[str](),
-    "linear": {"factor"},
-    "llama3": {"factor", "original_max_position_embeddings", "low_freq_factor", "high_freq_factor"},
-    "yarn": {
-        "factor",
-        "original_max_position_embeddings",
-        "beta_fast",
-        "beta_slow",
-        "attention_factor",
-        "mscale",
-        "mscale_all_dim",
-        "truncate",
-    },
-}
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+ROPE_NEUTRAL = {"partial_rotary_factor": 1.0, "extrapolation_factor": 1.0, "attn_factor": 1.0}
+"""Keys that some engine acts on and we do not. All others, such as `finetuned`, change nothing."""
 
 
-def rope_scaling(get: Fields, context: int) -> RopeScaling:
-    """The scaling that one set of rope parameters describes."""
-    kind = get.get("rope_type") or get.get("type") or "default"
-    if kind not in ROPE_KEYS:
-        raise get.error(
-            "rope_type", f"= {kind!r} is not supported; known are {', '.join(ROPE_KEYS)}"
-        )
-    known = ROPE_KEYS[kind] | {"rope_type", "type", "rope_theta", "partial_rotary_factor"}
-    get.refuse({"partial_rotary_factor": 1.0}, "heads must rotate whole")
-    if kind != "default":
-        get.refuse(dict.fromkeys(get.values.keys() - known), f"unknown for rope type {kind}")
-    original = get.integer("original_max_position_embeddings", context)
-    match kind:
-        case "linear":
-            return RopeScaling(kind="linear", factor=get.number("factor"))
-        case "llama3":
-            return RopeScaling(
-                kind="llama3",
-                factor=get.number("factor"),
-                original_context=original,
-                low_freq_factor=get.number("low_freq_factor"),
-                high_freq_factor=get.number("high_freq_factor"),
-            )
-        case "yarn":
-            return yarn(get, original, context)
-    return RopeScaling()
+def rope_scaling(get: Fields, context: int, original: int | None = None) -> RopeScaling:
+    """The scaling that one set of rope parameters describes; `original` as it stands beside it."""
+    older = get.name("type", "default", ROPE_TYPES)
+    kind = get.name("rope_type", older, ROPE_TYPES)
+    get.refuse(ROPE_NEUTRAL, "this engine does not know that variant")
+    if kind == "default":
+        return RopeScaling()
+    if kind == "linear":
+        return RopeScaling(kind="linear", factor=get.number("factor"))
+    if original is not None:
+        get = Fields({**get.values, "original_max_position_embeddings": original}, get.path)
+    trained = get.integer("original_max_position_embeddings", context)
+    if kind == "yarn":
+        return yarn(get, trained, context)
+    return RopeScaling(
+        kind="llama3",
+        factor=get.number("factor"),
+        original_context=trained,
+        low_freq_factor=get.number("low_freq_factor"),
+        high_freq_factor=get.number("high_freq_factor"),
+    )
 
 
 def yarn(get: Fields, original: int, context: int) -> RopeScaling:
