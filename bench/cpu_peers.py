@@ -63,6 +63,9 @@ class Engine(Protocol):
 
 class Pellucid:
     def __init__(self, model: Path, threads: int) -> None:
+        from pellucid.process import own_process
+
+        own_process()  # before torch is imported
         from pellucid import LLM, SamplingParams
 
         self.llm = LLM(str(model), threads=threads)

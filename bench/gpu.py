@@ -33,6 +33,7 @@ import torch
 
 import environment as shared
 from pellucid import LLM, SamplingParams
+from pellucid.process import own_process
 
 HERE = Path(__file__).parent
 QWEN, LLAMA = str(HERE / "models" / "qwen3-0.6b"), str(HERE / "models" / "llama-3.1-8b")
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--commit", default="", help="of the sources, where git does not know")
     parser.add_argument("--start-child", metavar="MODEL", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    own_process()
     if args.start_child:
         start_child(args.start_child)
         return

@@ -24,6 +24,7 @@ from typing import Any
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.explore.hardware import environment
+from pellucid.process import own_process
 from pellucid.request import Request, SamplingParams
 from pellucid.stages import WallClock
 
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=3, help="new tokens measured each time")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    own_process()
 
     engines = {mode: make_engine(args.model, mode) for mode in MODES}
     samples: dict[tuple[str, int], list[dict[str, float]]] = {}

@@ -8,7 +8,6 @@ process, say) does not import the rest.
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 
 TYPE_CHECKING = False  # what type checkers take to be true; typing itself costs 10 ms to import
@@ -23,11 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["LLM", "EngineConfig", "InputError", "Output", "SamplingParams", "__version__"]
 
 __version__ = "0.1.0"
-
-# Threads of an OpenMP loop wait for each other by spinning, by default for milliseconds. On a
-# shared machine whoever spins keeps the one waited for off its core, and a token takes ten times as
-# long. OpenMP reads it when torch is imported, so it must be said before.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 _HOMES = {
     "LLM": "pellucid.llm",

@@ -1,33 +1,31 @@
 """The engine: composition root and main loop.
 
-`assemble` is the only place where implementations are chosen; `Engine.step` is the whole loop.
-Follow the three calls and you have seen everything that happens to a token.
+The constructor takes four steps: settle what everything comes to (`resolve.py`), load the weights,
+plan the memory, build what runs on it. `Engine.step` is the whole loop. Follow the two and you have
+seen everything that happens to a token.
 """
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
-from pellucid.attention import Heads, choose_attention, make_attention
+from pellucid.attention import Heads, make_attention
 from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.features import FEATURES, check_conflicts, excluded
-from pellucid.kernels import make_draw, make_units
+from pellucid.kernels import make_decode_kernels, make_units
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.model.decoder import Decoder, Loader
-from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import dense_bytes
-from pellucid.quant.linear import choose_method
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
+from pellucid.resolve import Resolved, resolve
 from pellucid.runner.build import Parts, compile_ahead, measure
 from pellucid.runner.lanes import Lane, OverlapLane, SerialLane
-from pellucid.runner.machine import Machine, choose_machine, device_name
+from pellucid.runner.machine import device_name, look_around, machine_of, use_threads
 from pellucid.runner.memory import (
+    MemoryPlan,
     check_weights_fit,
     kv_bytes_per_token,
     make_pool,
@@ -49,45 +47,30 @@ class Engine:
         checkpoint: Checkpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
-        spare_the_collector()
         checkpoint = checkpoint or open_checkpoint(config)
-        spec = checkpoint.spec
-        machine = choose_machine(config)
-        context_length = fit_context(config.context_length, spec)
-        parts, switches = assemble(config, checkpoint, machine, context_length)
+        resolved = resolve_here(config, checkpoint)
+        use_threads(config.threads)
+        parts = load(config, checkpoint, resolved)
         compile_ahead(parts)
-        memory = plan_memory(config, spec, machine, context_length, measure(parts))
+        memory = plan_memory(
+            config, checkpoint.spec, parts.machine, resolved.context_length, measure(parts)
+        )
 
         self.config = config
         self.checkpoint = checkpoint
         self.clock = clock or NullClock()
-        self.lane: Lane = OverlapLane() if switches["overlap"] == "on" else SerialLane()
+        self.lane: Lane = OverlapLane() if resolved.overlap == "on" else SerialLane()
         self.scheduler = Scheduler(
             config,
-            BlockPool(memory.num_blocks, machine.block_size),
-            context_length=context_length,
-            eos_token_ids=spec.eos_token_ids,
-            chunk=machine.chunked_prefill,
+            BlockPool(memory.num_blocks, resolved.block_size),
+            context_length=resolved.context_length,
+            eos_token_ids=checkpoint.spec.eos_token_ids,
+            chunk=resolved.chunked_prefill,
         )
         with naming("KV cache", "set memory or num_blocks lower", "memory"):
-            pool = make_pool(memory.num_blocks, spec, machine)
-        self.runner = parts.runner(pool, self.clock, graphs=switches["graphs"] == "on")
-        self.info = EngineInfo(
-            model=checkpoint.name,
-            context_length=context_length,
-            vocab_size=spec.vocab_size,
-            block_size=machine.block_size,
-            num_blocks=memory.num_blocks,
-            device=str(machine.device),
-            dtype=str(machine.dtype).removeprefix("torch."),
-            weights=switches["weights"],
-            switches=switches,
-            eos_token_ids=spec.eos_token_ids,
-            device_name=device_name(machine.device),
-            weight_bytes=parts.model.weight_bytes,
-            kv_bytes_per_token=kv_bytes_per_token(spec, machine.kv_format),
-            ledger=memory.ledger(parts.model.weight_bytes),
-        )
+            pool = make_pool(memory.num_blocks, checkpoint.spec, parts.machine)
+        self.runner = parts.runner(pool, self.clock, graphs=resolved.graphs == "on")
+        self.info = describe(checkpoint, resolved, parts, memory)
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
     def add(self, request: Request) -> None:
@@ -179,79 +162,65 @@ class Engine:
                     )
 
 
-def assemble(
-    config: EngineConfig, checkpoint: Checkpoint, machine: Machine, context_length: int
-) -> tuple[Parts, dict[str, str]]:
-    """Choose every implementation and load the weights; also what each switch came to."""
-    check_conflicts(switches_of(config))
-    spec, device, dtype = checkpoint.spec, machine.device, machine.dtype
-    heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
+def resolve_here(config: EngineConfig, checkpoint: Checkpoint) -> Resolved:
+    """What `config` comes to on this machine; reads no weight."""
+    facts = look_around(config.device)
+    return resolve(config, checkpoint.spec, facts, checkpoint.layer_kinds)
+
+
+def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Parts:
+    """Load the weights, and make everything that does not depend on the memory they leave."""
+    spec, machine = checkpoint.spec, machine_of(resolved)
+    device, dtype = machine.device, machine.dtype
     check_weights_fit(dense_bytes(spec, dtype), machine)
-    weights = checkpoint.weights(dtype, device)
-    method = choose_method(config.weights, device, weights)
-    units, chosen = make_units(config.fused_kernels, config.gemv, device, dtype)
-    attention = choose_attention(config.attention, device, dtype, heads)
-    sampler, kernels = make_draw(config.sampler, device)
-    chosen |= {"weights": method, "attention": attention, "sampler": sampler}
-    chosen |= choose_pace(config, machine, chosen)
+    fused, gemv = resolved.fused_kernels == "on", resolved.gemv == "on"
     with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
-        load = Loader(spec, weights, dtype, device, method, units)
-        model = Decoder(spec, load, context_length)
-    parts = Parts(
-        config,
-        spec,
-        machine,
-        context_length,
-        model,
-        make_attention(attention, device, dtype, heads),
-        Sampler(spec.eos_token_ids, make_sampler(sampler)),
-        kernels,
+        loader = Loader(
+            spec,
+            checkpoint.weights(dtype, device),
+            dtype,
+            device,
+            resolved.weights,
+            make_units(fused, gemv, device, dtype),
+        )
+        model = Decoder(spec, loader, resolved.context_length)
+    heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
+    draws = resolved.sampler == "pivot"
+    return Parts(
+        config=config,
+        spec=spec,
+        machine=machine,
+        context_length=resolved.context_length,
+        model=model,
+        attention=make_attention(resolved.attention, device, dtype, heads),
+        sampler=Sampler(spec.eos_token_ids, make_sampler(resolved.sampler)),
+        kernels=make_decode_kernels(draws) if resolved.has_gpu_kernels else None,
     )
-    return parts, {**switches_of(config), **chosen}
 
 
-@cache
-def spare_the_collector() -> None:
-    """Have Python's collector never again look at what is there now, above all torch's modules, and
-    seldom at the rest.
-
-    Once in a process is enough: engines, which come and go, are left to it. A full collection
-    visits every object that the process holds and stops everything meanwhile: tens of milliseconds,
-    several steps long. A step makes a few short-lived objects for each row: with Python's own
-    thresholds that is a collection in every step, and a full one every few seconds.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-def switches_of(config: EngineConfig) -> dict[str, str]:
-    """The switches as they were asked for."""
-    return {feature.key: str(getattr(config, feature.key)) for feature in FEATURES}
-
-
-def choose_pace(config: EngineConfig, machine: Machine, chosen: dict[str, str]) -> dict[str, str]:
-    """What `graphs` and `overlap` come to, given the other switches."""
-    if config.graphs == "on" and not machine.is_gpu:
-        raise InputError("graphs on: CUDA graphs need an NVIDIA GPU", param="graphs")
-    settled = {**switches_of(config), **chosen}
-    pace = {}
-    for key in ("graphs", "overlap"):
-        wanted = getattr(config, key)
-        possible = not excluded(key, settled)
-        if wanted == "on" and not possible:
-            check_conflicts({**settled, key: "on"})
-        pace[key] = (
-            "on"
-            if possible and (wanted == "on" or (wanted == "auto" and machine.is_gpu))
-            else "off"
-        )
-    if config.capture == "start" and pace["graphs"] == "off":
-        raise InputError(
-            "capture start: graphs is off here, so there is nothing to capture; leave capture out",
-            param="capture",
-        )
-    return pace
+def describe(
+    checkpoint: Checkpoint, resolved: Resolved, parts: Parts, memory: MemoryPlan
+) -> EngineInfo:
+    """What the engine turned out to be."""
+    spec, machine, model = checkpoint.spec, parts.machine, parts.model
+    return EngineInfo(
+        model=checkpoint.name,
+        context_length=resolved.context_length,
+        vocab_size=spec.vocab_size,
+        block_size=resolved.block_size,
+        num_blocks=memory.num_blocks,
+        device=resolved.device,
+        dtype=resolved.dtype,
+        weights=resolved.weights,
+        switches=resolved.switches,
+        why=dict(resolved.why),
+        eos_token_ids=spec.eos_token_ids,
+        device_name=device_name(machine.device),
+        weight_bytes=model.weight_bytes,
+        head_bytes=model.head.nbytes,
+        kv_bytes_per_token=kv_bytes_per_token(spec, machine.kv_format),
+        ledger=memory.ledger(model.weight_bytes),
+    )
 
 
 def make_sampler(sampler: str) -> Draw:
@@ -261,13 +230,3 @@ def make_sampler(sampler: str) -> Draw:
     from pellucid.sampling.pivot import draw_by_noise  # Triton loads only where it runs
 
     return draw_by_noise
-
-
-def fit_context(wanted: int, spec: ModelSpec) -> int:
-    """The context length to serve, in tokens."""
-    if wanted > spec.context_length:
-        raise InputError(
-            f"context_length {wanted} is more than the model's {spec.context_length}",
-            param="context_length",
-        )
-    return wanted or spec.context_length

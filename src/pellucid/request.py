@@ -212,11 +212,15 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """dense, or packed where the file's blocks are multiplied as they are."""
     switches: dict[str, str] = {}
     """Every row of the switchboard, and what it came to here."""
+    why: dict[str, str] = {}
+    """Of each switch, and of device, dtype, threads and sizes: the reason for its value."""
     eos_token_ids: tuple[int, ...] = ()
     device_name: str = ""
     """For people."""
     weight_bytes: int = 0
     """Of the matrices that a decode step reads."""
+    head_bytes: int = 0
+    """The part of them that is the LM head's."""
     kv_bytes_per_token: int = 0
     """Keys and values of all layers."""
     ledger: list[str] = []

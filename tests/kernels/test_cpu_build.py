@@ -69,25 +69,15 @@ def test_library_that_cannot_be_loaded(fresh: Path, monkeypatch: pytest.MonkeyPa
 def test_asking_for_packed_without_a_compiler(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from pellucid.quant.linear import choose_method, make_linear
+    from pellucid.quant.linear import make_linear
     from pellucid.quant.tensor import WeightTensor
 
     monkeypatch.setenv("PATH", str(fresh))
     weight = WeightTensor("w", "Q4_1", (16, 32), torch.zeros(16, 20, dtype=torch.uint8))
-
-    class One:
-        def __getitem__(self, name: str) -> WeightTensor:
-            return weight
-
-        def names(self) -> list[str]:
-            return ["layers.0.q"]
-
     cpu = torch.device("cpu")
+    assert "no C compiler" in kernels.why_no_cpu_kernels()
     with pytest.raises(InputError, match=r"weights packed: no C compiler.*use weights dense"):
-        choose_method("packed", cpu, One())
-    with pytest.raises(InputError, match="no C compiler"):
         make_linear([weight], None, dtype=torch.float32, device=cpu, method="packed")
-    assert choose_method("auto", cpu, One()) == "dense"
 
 
 def test_key_depends_on_everything(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,24 +7,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from pellucid.errors import InputError
-from pellucid.kernels import CpuOps, TorchOps, make_units, need_step_kernels
+from pellucid.kernels import make_units
 from pellucid.kernels.kv import KVLayer
-from pellucid.kernels.ops import Ops
+from pellucid.kernels.ops import CpuOps, Ops, TorchOps
 
 CPU = torch.device("cpu")
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
 
 
-def make_ops(fused: str, dtype: torch.dtype) -> Ops:
-    units, chosen = make_units(fused, "auto", CPU, dtype)
-    assert chosen["gemv"] == "off"
-    return units.ops
+def make_ops(fused: bool, dtype: torch.dtype) -> Ops:
+    return make_units(fused, False, CPU, dtype).ops
 
 
 @pytest.fixture(scope="module")
 def fused() -> CpuOps:
-    ops = make_ops("on", torch.float32)
+    ops = make_ops(True, torch.float32)
     assert isinstance(ops, CpuOps)
     return ops
 
@@ -128,10 +125,5 @@ def test_what_does_not_fit_is_refused(fused: CpuOps) -> None:
         )
 
 
-def test_kernels_that_cannot_be_had_are_refused_only_if_asked_for() -> None:
-    assert isinstance(make_ops("auto", torch.float16), TorchOps)
-    assert isinstance(make_ops("off", torch.float32), TorchOps)
-    with pytest.raises(InputError, match="fused_kernels on: its kernels are for float32"):
-        make_ops("on", torch.float16)
-    with pytest.raises(InputError, match="for the CPU, and the device is cuda"):
-        need_step_kernels("attention flash", torch.device("cuda"), torch.float32)
+def test_without_fusion_the_steps_are_torchs() -> None:
+    assert isinstance(make_ops(False, torch.float32), TorchOps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import signal
 from collections.abc import Iterator
@@ -213,12 +214,31 @@ def test_features_prints_every_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f.key in text for f in FEATURES)
 
 
-def test_doctor_says_what_will_be_used(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor", "--json", "-"]) == 0
+def test_doctor_says_what_will_be_used_and_why(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["doctor", "--model", str(tiny_folder), "--load-format", "dummy", "--device", "cpu"]
+    assert main([*asked, "--json", "-"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert {"python", "torch", "cpu", "memory", "runs on", "CPU kernels", "model"} <= set(
-        report["found"]
-    )
+    assert {"python", "torch", "cpu", "memory", "CPU kernels", "model"} <= set(report["found"])
+    settings = report["settings"]
+    assert {f.key for f in FEATURES} | {"device", "dtype", "block_size"} <= set(settings)
+    assert settings["graphs"]["value"] == "off"
+    assert "need an NVIDIA GPU" in settings["graphs"]["why"]
+    assert main([*asked, "--kv-cache", "off"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"kv_cache +off +asked for", shown)
+    assert "need an NVIDIA GPU" in refused(capsys, *asked, "--graphs", "on")
+
+
+def test_doctor_fetches_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PELLUCID_CACHE", str(tmp_path))
+    for model in ("smollm2", "no-such-owner/no-such-model"):
+        assert main(["doctor", "--model", model]) == 0
+        assert f"run pellucid pull {model}" in capsys.readouterr().out
+    assert not list(tmp_path.glob("models/*"))
 
 
 GENERATE: list[tuple[list[str], str]] = [

@@ -14,7 +14,6 @@ from pellucid.quant.dense import DenseLinear
 from pellucid.quant.linear import (
     Stacked,
     can_pack,
-    choose_method,
     make_embedding,
     make_linear,
 )
@@ -173,28 +172,6 @@ def test_a_table_is_forgotten_with_its_embedding() -> None:
     assert len(_embeddings) == before + 1
     del embed
     assert len(_embeddings) == before
-
-
-class Source(dict):
-    def names(self):
-        return self.keys()
-
-
-BLOCKED = Source({"embed": weight("F32", 4, 32), "layers.0.q": weight("Q4_1", 4, 32)})
-PLAIN = Source({"embed": weight("Q8_0", 4, 32), "layers.0.q": weight("BF16", 4, 32)})
-
-
-def test_choice_of_method() -> None:
-    assert choose_method("dense", CPU, BLOCKED) == "dense"
-    assert choose_method("auto", CPU, PLAIN) == "dense"
-    assert choose_method("auto", torch.device("cuda"), BLOCKED) == "dense"
-    if status().ready:
-        assert choose_method("auto", CPU, BLOCKED) == "packed"
-        assert choose_method("packed", CPU, BLOCKED) == "packed"
-    with pytest.raises(InputError, match=r"not stored in .* blocks; or use weights dense"):
-        choose_method("packed", CPU, PLAIN)
-    with pytest.raises(InputError, match="the device is cuda"):
-        choose_method("packed", torch.device("cuda"), BLOCKED)
 
 
 def test_refuses_what_does_not_fit() -> None:

@@ -18,6 +18,7 @@ from pellucid import __version__
 from pellucid.cli import INTERRUPTED, leave
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
+from pellucid.process import own_process, wait_briefly
 
 VERBS = {
     "serve": "answer over HTTP in OpenAI's API",
@@ -33,6 +34,9 @@ VERBS = {
     "features": "every optimization: its switch, home and effect",
     "doctor": "what this machine has and what will be used",
 }
+ENGINE_VERBS = ("chat", "generate", "bench", "measure", "ablate", "doctor")
+"""Those that compute in this process, or say how one would: it is tuned for that."""
+
 BEGIN = """first steps:
   pellucid chat                         talk to the default model (98 MB, fetched once)
   pellucid serve                        the same over HTTP, with a page that shows where time goes
@@ -41,6 +45,7 @@ BEGIN = """first steps:
 
 def run_verb(words: Sequence[str]) -> int:
     """Parse `words` and run their verb; returns the exit status."""
+    wait_briefly()  # before the verb's module imports torch
     parser = build_parser(words)
     if not words:
         parser.print_help(sys.stderr)
@@ -48,6 +53,8 @@ def run_verb(words: Sequence[str]) -> int:
     args, unknown = parser.parse_known_args(words)
     if unknown:
         args.parser.refuse_unknown(unknown[0])
+    if words[0] in ENGINE_VERBS:
+        own_process()
     # From here on there may be something to put away, so Ctrl-C is an exception; the next one, if
     # putting away takes long, ends the process.
     signal.signal(signal.SIGINT, signal.default_int_handler)

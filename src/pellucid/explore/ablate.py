@@ -63,7 +63,7 @@ def ablate(
     Ctrl-C keeps the configurations that were measured whole.
     """
     checkpoint = open_checkpoint(config)
-    config = with_room(config, work)
+    config = with_room(config, checkpoint, work)
     default = Arm(config, checkpoint, work)
     first = default.figures()
     default.round(first, 0)

@@ -23,11 +23,10 @@ from typing import Any
 import torch
 
 from pellucid.config import EngineConfig
-from pellucid.engine import Engine
+from pellucid.engine import Engine, resolve_here
 from pellucid.model.checkpoint import Checkpoint
 from pellucid.request import EngineInfo, Request, SamplingParams
 from pellucid.runner.clock import make_clock
-from pellucid.runner.machine import choose_machine
 from pellucid.stages import STAGES
 
 SHORTEST = 2
@@ -101,11 +100,11 @@ class ArmFigures:
     """Wall time per token with borders between the stages."""
 
 
-def with_room(config: EngineConfig, work: ArmWorkload) -> EngineConfig:
+def with_room(config: EngineConfig, checkpoint: Checkpoint, work: ArmWorkload) -> EngineConfig:
     """A KV cache that holds the workload and no more, unless the user sized it."""
     if config.num_blocks or config.memory:
         return config
-    size = choose_machine(config).block_size
+    size = resolve_here(config, checkpoint).block_size
     blocks = min(config.max_seqs, work.num_prompts) * -(
         -(work.prompt_len + work.output_len) // size
     )

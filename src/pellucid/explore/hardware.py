@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 import torch
 
-from pellucid.runner.machine import cpu_name, num_cores
+from pellucid.process import num_cores
+from pellucid.runner.machine import cpu_name
 from pellucid.runner.memory import naming
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}

@@ -58,6 +58,13 @@ class Checkpoint:
     sampling_defaults: SamplingDefaults
     """Fields of `SamplingParams` that the model's authors recommend, for requests without them."""
 
+    @property
+    def layer_kinds(self) -> frozenset[str]:
+        """Element types that the layers' weights are stored in, as the headers name them ("Q4_1");
+        embedding and head may have others. Empty for random weights."""
+        entries = self.stored.entries if self.stored else {}
+        return frozenset(e.kind for name, e in entries.items() if name.startswith("layers."))
+
     def weights(
         self, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
     ) -> WeightSource:

@@ -10,7 +10,7 @@ F16, BF16). A file may mix kinds within a layer; such a layer is `Stacked`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -18,12 +18,12 @@ from weakref import WeakValueDictionary
 import torch
 
 from pellucid.errors import InputError
-from pellucid.kernels import BuildError, cpu_kernels, status
+from pellucid.kernels import BuildError, cpu_kernels
 from pellucid.quant.dense import DenseEmbedding, DenseLinear, expand
 from pellucid.quant.packed import PackedEmbedding, PackedLinear, can_pack, pack
 from pellucid.quant.tensor import WeightTensor
 
-__all__ = ["Linear", "can_pack", "choose_method", "make_embedding", "make_linear"]
+__all__ = ["Linear", "can_pack", "make_embedding", "make_linear"]
 
 
 class Linear(Protocol):
@@ -54,35 +54,6 @@ Embedding = DenseEmbedding | PackedEmbedding
 
 _embeddings: WeakValueDictionary[tuple[object, ...], Embedding] = WeakValueDictionary()
 """Those in use, by the weight they were made from: a tied head must not take its memory twice."""
-
-
-def choose_method(wanted: str, device: torch.device, weights: Weights) -> str:
-    """What `weights=auto`, `packed` or `dense` comes to: "packed" or "dense".
-
-    auto takes packed where it works. An explicit packed that cannot be had is an `InputError`.
-    The first layer stands for all: looking at every weight would read the whole file.
-    """
-    if wanted == "dense":
-        return "dense"
-    names = [name for name in weights.names() if name.startswith("layers.0.")]
-    reason = ""
-    if device.type != "cpu":
-        reason = f"there are packed kernels for the CPU only, and the device is {device.type}"
-    elif not any(can_pack(weights[name].kind) for name in names):
-        reason = "the model's layers are not stored in 4- to 8-bit blocks"
-    elif not status().ready:
-        reason = status().line
-    if reason and wanted == "packed":
-        raise InputError(f"weights packed: {reason}; or use weights dense", param="weights")
-    return "dense" if reason else "packed"
-
-
-class Weights(Protocol):
-    """Named weights; see `model/weights.py`."""
-
-    def __getitem__(self, name: str) -> WeightTensor: ...
-
-    def names(self) -> Collection[str]: ...
 
 
 def make_linear(

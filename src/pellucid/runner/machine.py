@@ -1,24 +1,22 @@
-"""Where and in what numbers the model runs, and how this process uses the machine."""
+"""The machine as torch sees it: the facts that choices depend on, and what the choices came to."""
 
 from __future__ import annotations
 
-import ctypes
-import os
 import platform
-import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from pellucid.cache.formats import KVFormat
-from pellucid.config import EngineConfig
-from pellucid.errors import InputError
+from pellucid.kernels import KINDS, why_no_cpu_kernels
+from pellucid.resolve import MachineFacts, Resolved
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What "auto" came to."""
+    """Where the model runs and in what numbers."""
 
     device: torch.device
     dtype: torch.dtype
@@ -37,31 +35,37 @@ class Machine:
         return KVFormat(self.dtype)
 
 
-def choose_machine(config: EngineConfig) -> Machine:
-    """Resolve device and dtype; on a CPU also set threads and allocator of this process."""
-    name = config.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: torch finds no usable GPU; use device cpu", param="device")
-    if name == "cpu":
-        torch.set_num_threads(config.threads or num_cores())
-        keep_freed_memory()
-    dtype = config.dtype
-    if dtype == "auto":
-        dtype = "bfloat16" if name == "cuda" or has_bf16_units() else "float32"
-    block_size = config.block_size or (128 if name == "cuda" else 16)
-    chunk = config.chunked_prefill
-    if chunk < 0:
-        chunk = 8192 if name == "cuda" else 512
-    return Machine(torch.device(name), getattr(torch, dtype), block_size, chunk)
+def machine_of(resolved: Resolved) -> Machine:
+    """What was resolved, in torch's terms."""
+    return Machine(
+        device=torch.device(resolved.device),
+        dtype=getattr(torch, resolved.dtype),
+        block_size=resolved.block_size,
+        chunked_prefill=resolved.chunked_prefill,
+    )
 
 
-def num_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def look_around(device: str) -> MachineFacts:
+    """The facts of this machine for an engine that is to run on `device`, cpu, cuda or auto.
+
+    For cpu the GPU is not asked: that would take some of its memory.
+    """
+    has_gpu = device != "cpu" and torch.cuda.is_available()
+    return MachineFacts(
+        gpu=torch.cuda.get_device_name() if has_gpu else "",
+        capability=torch.cuda.get_device_capability() if has_gpu else (0, 0),
+        has_triton=find_spec("triton") is not None,
+        has_bf16_units=has_bf16_units(),
+        threads=torch.get_num_threads(),
+        why_no_cpu_kernels=why_no_cpu_kernels,
+        packs=frozenset(KINDS),
+    )
+
+
+def use_threads(num_threads: int) -> None:
+    """Have torch and our CPU kernels use so many threads in this process; 0 leaves it alone."""
+    if num_threads:
+        torch.set_num_threads(num_threads)
 
 
 def device_name(device: torch.device) -> str:
@@ -82,22 +86,3 @@ def has_bf16_units() -> bool:
     """Whether this CPU multiplies bfloat16 matrices in hardware; without, float32 is faster."""
     # torch has no public way to ask.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_KEEP = 32 * 2**20  # the most that glibc takes for a mmap threshold
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next step.
-
-    By default a tensor above 128 KiB is mapped when it is made and unmapped when it dies, and the
-    kernel zeroes every page of it in between: for the activations of a long chunk that costs more
-    than computing them. Other C libraries are left alone.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEEP)
-        mallopt(_M_TRIM_THRESHOLD, 16 * _KEEP)

@@ -82,8 +82,6 @@ def plan_memory(
     profile: Profile | None = None,
 ) -> MemoryPlan:
     """Size the KV cache from memory that is really free; `InputError` if not one block fits."""
-    if config.num_blocks and config.memory:
-        raise InputError("memory and num_blocks both size the KV cache: give one", param="memory")
     profile = profile or Profile()
     block_bytes = machine.block_size * kv_bytes_per_token(spec, machine.kv_format)
     free = free_memory(machine.device)

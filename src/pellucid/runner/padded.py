@@ -29,7 +29,6 @@ import numpy as np
 import torch
 
 from pellucid.attention import PaddedAttention, PaddedRows
-from pellucid.errors import InputError
 from pellucid.request import Row
 from pellucid.runner.inputs import Places, entry
 
@@ -85,8 +84,8 @@ class Ragged(NamedTuple):
 
 
 class PaddedInputs:
-    """Buffers for padded steps of up to `max_rows` rows and `max_tokens` tokens; `InputError` if
-    those are too many rows.
+    """Buffers for padded steps of up to `max_rows` rows, at most the last of `DECODE_ROWS`, and
+    `max_tokens` tokens.
 
     The host writes to pinned memory and the copy to the device is queued behind the step that is
     running; two staging buffers take turns, since a buffer may be read until the step that it
@@ -104,12 +103,6 @@ class PaddedInputs:
         attention: PaddedAttention,
         device: torch.device,
     ):
-        if max_rows > DECODE_ROWS[-1]:
-            raise InputError(
-                f"max_seqs {max_rows} is more than a GPU's steps can have: set it to "
-                f"{DECODE_ROWS[-1]} or less",
-                param="max_seqs",
-            )
         self.capacity = rows = padded_rows(max_rows)
         self.device = device
         self._block_size = block_size

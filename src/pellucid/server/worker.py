@@ -25,6 +25,7 @@ import msgspec
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.process import own_process
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.server.protocol import (
     Abort,
@@ -264,7 +265,7 @@ def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dic
 def main() -> int:
     die_with_parent(sys.stdin.fileno())
     sock = socket.socket(fileno=int(sys.argv[1]))
-    # Imported here: torch takes a second or two, and the loop above is used without it.
+    own_process()  # imports torch, which takes a second or two; the loop above is used without it
     from pellucid.engine import Engine
 
     return run(Engine, sock, measure_engine)
