@@ -23,6 +23,7 @@ from pellucid.server.link import EngineLink
 from pellucid.server.process import EngineProcess
 from pellucid.server.serve import bind
 from pellucid.server.served import Served
+from pellucid.server.supervisor import EngineHost, Supervisor
 from pellucid.server.worker import run
 
 HERE = Path(__file__).parent
@@ -36,7 +37,12 @@ class Running:
     url: str
     engine: FakeEngine | None
     served: Served
-    pid: int | None
+
+    @property
+    def pid(self) -> int:
+        """Of the engine's process, as it is now."""
+        pid: int = self.served.engine._host.pid  # type: ignore[union-attr]
+        return pid
 
     def __post_init__(self) -> None:
         # One for all: making a client takes longer than most tests.
@@ -54,6 +60,26 @@ class Running:
         self._http.close()
 
 
+class ThreadHost:
+    """The real worker around an engine in a thread of this process."""
+
+    link: EngineLink
+
+    @classmethod
+    async def spawn(cls, engine: FakeEngine) -> ThreadHost:
+        self = cls()
+        ours, theirs = socket.socketpair()
+        args = (lambda config: engine, theirs, fake_measure)
+        self.worker = threading.Thread(target=lambda: (run(*args), theirs.close()))
+        self.worker.start()
+        self.link = await EngineLink.open(ours)
+        return self
+
+    async def stop(self) -> None:
+        await self.link.close()
+        self.worker.join(5)
+
+
 @contextmanager
 def running(
     engine: FakeEngine | None = None,
@@ -69,21 +95,15 @@ def running(
     ready, stop = threading.Event(), threading.Event()
     failure: list[BaseException] = []
 
+    async def spawn() -> EngineHost:
+        return await (EngineProcess.spawn(command) if engine is None else ThreadHost.spawn(engine))
+
     async def main() -> None:
-        process = None
-        if engine is None:
-            process = await EngineProcess.spawn(command)
-            link = process.link
-        else:
-            ours, theirs = socket.socketpair()
-            args = (lambda config: engine, theirs, fake_measure)
-            worker = threading.Thread(target=lambda: (run(*args), theirs.close()))
-            worker.start()
-            link = await EngineLink.open(ours)
-        info = await link.start(EngineConfig())
+        supervisor = Supervisor(spawn, EngineConfig())
+        await supervisor.spawn()
+        await supervisor.load()
         served = Served(
-            link=link,
-            info=info,
+            engine=supervisor,
             tokenizer=tokenizer,
             names=["fake", "alias"],
             spec=SPEC,
@@ -99,18 +119,14 @@ def running(
         )
         server = uvicorn.Server(config)
         url = f"http://127.0.0.1:{sock.getsockname()[1]}"
-        started.append(Running(url, engine, served, process.pid if process else None))
+        started.append(Running(url, engine, served))
         ready.set()
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         while not stop.is_set():
             await asyncio.sleep(0.02)
         server.should_exit = server.force_exit = True
         await serving
-        if process:
-            await process.stop()
-        else:
-            await link.close()
-            worker.join(5)
+        await supervisor.stop()
 
     def target() -> None:
         try:

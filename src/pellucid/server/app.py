@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -16,6 +17,7 @@ from pellucid import __version__
 from pellucid.server import explorer, openai, page, tokens
 from pellucid.server.errors import HANDLERS, to_json
 from pellucid.server.http import PAGE_FILES, Gate, is_page
+from pellucid.server.link import EngineDown
 from pellucid.server.served import Served
 
 STATS_S = 1.0
@@ -23,12 +25,22 @@ STATS_S = 1.0
 
 async def health(request: Request) -> Response:
     """200 with the engine's state, or 503 with the reason; a busy engine counts as healthy."""
-    link = Served.of(request).link
+    engine = Served.of(request).engine
+    lives: dict[str, Any] = {"restarts": engine.num_restarts}
+    if engine.reason:
+        lives["reason"] = engine.reason  # of the last restart, or why there is no engine now
     try:
-        stats, fresh = await link.stats(STATS_S), True
+        if not engine.is_up:
+            raise EngineDown(engine.reason)
+        stats, fresh = await engine.link.stats(STATS_S), True
     except TimeoutError:
-        stats, fresh = link.last_stats, False
-    return to_json({"status": "ok", "fresh": fresh, **msgspec.to_builtins(stats)})
+        stats, fresh = engine.link.last_stats, False
+    except EngineDown as error:
+        # One that has just died is not being restarted yet, but for the next few microseconds.
+        state = "restarting" if engine.state == "ready" else engine.state
+        headers = {"retry-after": str(again)} if (again := engine.retry_after_s) else {}
+        return to_json({"reason": str(error), **lives, "status": state}, 503, headers)
+    return to_json({"status": "ok", "fresh": fresh, **lives, **msgspec.to_builtins(stats)})
 
 
 async def version(request: Request) -> Response:

@@ -62,10 +62,17 @@ def as_api_error(error: Exception) -> ApiError:
             headers = {"retry-after": "1"} if status == 429 else {}
             return ApiError(status, str(error), param=error.param, code=error.code, headers=headers)
         case EngineDown():
-            return ApiError(
-                503, str(error), code="engine_down", headers={"x-should-retry": "false"}
-            )
+            return engine_down(error)
     return ApiError(500, "internal error; the server's log has the details", code="internal_error")
+
+
+def engine_down(error: EngineDown) -> ApiError:
+    """Whoever came too early may come again; who was in flight had better ask whether to."""
+    if error.retry_after_s is not None:
+        headers = {"retry-after": str(error.retry_after_s)}
+        return ApiError(503, str(error), code="engine_restarting", headers=headers)
+    headers = {"x-should-retry": "false"}
+    return ApiError(503, str(error), code="engine_down", headers=headers)
 
 
 def to_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

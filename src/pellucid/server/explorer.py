@@ -113,7 +113,8 @@ async def measure(request: HttpRequest) -> Response:
         "max_seconds": body.max_seconds,
     }
     settings = {key: value for key, value in wanted.items() if value is not None}
-    job = served.link.measure(request.state.request_id, settings, force=body.force)
+    link = await until_disconnect(request.receive, served.engine.ready())
+    job = link.measure(request.state.request_id, settings, force=body.force)
     try:
         # The status line waits for the first word, so that a refusal is a proper 4xx.
         first = await until_disconnect(request.receive, job.take())

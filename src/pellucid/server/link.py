@@ -50,6 +50,11 @@ RECEIVE_BYTES = 1 << 18
 class EngineDown(Exception):
     """The engine's process is gone; the message says why."""
 
+    def __init__(self, reason: str, *, retry_after_s: int | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
+        """When to try again; None: what was in flight is lost, or no engine is coming."""
+
 
 class Flight:
     """The requests of one call on their way. Use in a `with`."""
@@ -183,6 +188,7 @@ class EngineLink:
         self.down: str | None = None
         """Why the engine is not there, once it is not."""
         self.last_stats = EngineStats()
+        self._gone = asyncio.Event()
         self._reader = reader
         self._writer = writer
         self._explain = explain
@@ -232,15 +238,22 @@ class EngineLink:
         self._send(GetStats())
         return await asyncio.wait_for(answer, timeout)
 
+    async def gone(self) -> str:
+        """Wait until the engine is not there any more; why."""
+        await self._gone.wait()
+        return self.down or ""
+
     def fail(self, reason: str) -> None:
         """From now on there is no engine: whatever is in flight ends with `reason`."""
         if self.down:
             return
         self.down = reason
-        error = EngineDown(reason)
+        self._gone.set()
+        error = EngineDown(f"{reason}; what was being answered is lost: send it again")
         open_calls: list[Flight | Job] = [*set(self.flights.values()), *self.jobs.values()]
         for call in open_calls:
             call.fail(error)
+        error = EngineDown(reason)
         futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
         for waiting in futures:
             if not waiting.done():

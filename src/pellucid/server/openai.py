@@ -179,7 +179,8 @@ def _truncated(served: Served, body: schemas.Sampled, ids: list[int]) -> list[in
 
 
 async def _answer(served: Served, request: HttpRequest, call: Call) -> Response:
-    flight = served.link.submit(call.requests())
+    link = await until_disconnect(request.receive, served.engine.ready())
+    flight = link.submit(call.requests())
     if call.stream is None:
         with flight:
             answer = await until_disconnect(request.receive, _collect(flight, call))

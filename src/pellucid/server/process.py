@@ -65,7 +65,13 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
-        await self._listening
+        await self._heard()
+
+    async def _heard(self) -> None:
+        """Wait for the last of standard error, but not for others that hold it open."""
+        done, _ = await asyncio.wait({self._listening}, timeout=EXPLAIN_S)
+        if not done:
+            self._listening.cancel()
 
     async def _listen(self) -> None:
         assert self._process.stderr
@@ -77,11 +83,10 @@ class EngineProcess:
     async def _explain(self) -> str:
         """How the process ended, and its last line. It has closed the link; it ends any moment."""
         try:
-            async with asyncio.timeout(EXPLAIN_S):
-                code = await self._process.wait()
-                await asyncio.shield(self._listening)
+            code = await asyncio.wait_for(self._process.wait(), EXPLAIN_S)
         except TimeoutError:
             return "the engine closed the connection but its process still runs"
+        await self._heard()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         lines = self._tail.decode(errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -30,6 +30,7 @@ from pellucid.server.app import build_app
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.served import MAX_BODY, Served
+from pellucid.server.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pellucid.model.checkpoint import Checkpoint
@@ -97,7 +98,8 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     stop = asyncio.create_task(stopping.wait())
-    engine = await EngineProcess.spawn()
+    engine = Supervisor(EngineProcess.spawn, config)
+    await engine.spawn()
     try:
         loading = asyncio.create_task(_load(engine, config, options))
         await asyncio.wait({stop, loading}, return_when=asyncio.FIRST_COMPLETED)
@@ -114,7 +116,7 @@ async def _serve(
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
-        engine.link.fail("the server is shutting down")
+        engine.fail("the server is shutting down")
         await serving
         return 0
     finally:
@@ -122,12 +124,11 @@ async def _serve(
         await engine.stop()
 
 
-async def _load(engine: EngineProcess, config: EngineConfig, options: ServeOptions) -> Served:
+async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions) -> Served:
     checkpoint = await _in_daemon(lambda: _open(config))
-    info = await engine.link.start(config)
+    await engine.load()
     return Served(
-        link=engine.link,
-        info=info,
+        engine=engine,
         tokenizer=checkpoint.tokenizer,
         names=list(options.model_names) or [checkpoint.name],
         spec=checkpoint.spec,

@@ -14,8 +14,8 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
-from pellucid.server.link import EngineLink
 from pellucid.server.messages import Templated
+from pellucid.server.supervisor import Supervisor
 from pellucid.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 << 20
@@ -33,8 +33,7 @@ T = TypeVar("T")
 class Served:
     """One model, ready to answer."""
 
-    link: EngineLink
-    info: EngineInfo
+    engine: Supervisor
     tokenizer: Tokenizer | None
     names: Sequence[str]
     spec: ModelSpec
@@ -53,6 +52,10 @@ class Served:
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def info(self) -> EngineInfo:
+        return self.engine.info
 
     @staticmethod
     def of(request: Request) -> Served:
