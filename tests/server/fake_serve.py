@@ -1,4 +1,4 @@
-"""The real `serve` around a fake engine and tokenizer, as a program. Arguments: port, model."""
+"""The real `serve` around a fake engine and tokenizer. Arguments: port, model, whose defaults."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 if __name__ == "__main__":
     process.EngineProcess.spawn.__func__.__defaults__ = (WORKER,)  # type: ignore[attr-defined]
-    opened = SimpleNamespace(name="fake", tokenizer=FakeTokenizer(), spec=SPEC)
+    opened = SimpleNamespace(
+        name="fake",
+        tokenizer=FakeTokenizer(),
+        spec=SPEC,
+        sampling_defaults={"temperature": 0.3},
+    )
     serve._open = lambda config: opened  # type: ignore[assignment,return-value]
     try:
-        options = serve.ServeOptions(port=int(sys.argv[1]))
+        options = serve.ServeOptions(port=int(sys.argv[1]), sampling_defaults=sys.argv[3])  # type: ignore[arg-type]
         sys.exit(serve.serve(EngineConfig(model=sys.argv[2]), options))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -175,11 +175,11 @@ def test_port_in_use() -> None:
 
 
 @contextlib.contextmanager
-def program(model: str = "fake") -> Any:
+def program(model: str = "fake", defaults: str = "model") -> Any:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "fake_serve.py"), str(port), model],
+        [sys.executable, str(HERE / "fake_serve.py"), str(port), model, defaults],
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -220,6 +220,25 @@ def test_stop_on_signal(number: signal.Signals) -> None:
         assert not child.is_running()
 
 
+@pytest.mark.parametrize(("whose", "want"), [("model", {"temperature": 0.3}), ("openai", {})])
+def test_whose_sampling_defaults(whose: str, want: dict[str, float]) -> None:
+    with program(defaults=whose) as (process, port):
+        first_line(process)
+        models = httpx.get(f"http://127.0.0.1:{port}/v1/models").json()["data"]
+        assert [card["sampling_defaults"] for card in models] == [want]
+
+
+def test_an_offered_upgrade_is_no_news() -> None:
+    """HTTP/2 is offered by clients such as curl; answering in HTTP/1.1 takes no log line."""
+    with program() as (process, port):
+        first_line(process)
+        headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": ""}
+        url = f"http://127.0.0.1:{port}/health"
+        assert httpx.get(url, headers=headers).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr.read() == ""
+
+
 def test_no_orphan_when_the_server_is_killed() -> None:
     with program() as (process, _):
         first_line(process)
@@ -247,7 +266,7 @@ def test_bad_model_and_port_in_use_exit_with_2() -> None:
     with program() as (process, port):
         first_line(process)
         again = subprocess.run(
-            [sys.executable, str(HERE / "fake_serve.py"), str(port), "fake"],
+            [sys.executable, str(HERE / "fake_serve.py"), str(port), "fake", "model"],
             capture_output=True,
             text=True,
             timeout=20,

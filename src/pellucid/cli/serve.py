@@ -59,6 +59,13 @@ def add_arguments(parser: Parser) -> None:
         "warning header; tools are refused otherwise",
     )
     group.add_argument(
+        "--sampling-defaults",
+        choices=("model", "openai"),
+        default="model",
+        help="what sampling fields come to that a request leaves out: what the model's authors "
+        "recommend, or OpenAI's (temperature 1) (default: %(default)s)",
+    )
+    group.add_argument(
         "--max-body",
         type=int,
         default=8 << 20,
@@ -84,6 +91,7 @@ def run(args: argparse.Namespace) -> int:
         max_body=args.max_body,
         allowed_origins=args.allowed_origins,
         drop_tools=args.drop_tools,
+        sampling_defaults=args.sampling_defaults,
     )
     return serve(config, options)
 

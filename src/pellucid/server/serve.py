@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import uvicorn
 
@@ -56,6 +56,8 @@ class ServeOptions:
     """Whose pages may call from a browser, as https://host:port; "*" means any."""
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
+    sampling_defaults: Literal["model", "openai"] = "model"
+    """What sampling fields come to that are not sent: the model's (model) or OpenAI's (openai)."""
 
 
 def serve(config: EngineConfig, options: ServeOptions) -> int:
@@ -135,6 +137,9 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
         config=config,
         max_body=options.max_body,
         drop_tools=options.drop_tools,
+        sampling_defaults=(
+            checkpoint.sampling_defaults if options.sampling_defaults == "model" else {}
+        ),
     )
 
 
