@@ -10,16 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 
+from pellucid.runner.borders import NO_STAGE, time_of_stages
 from pellucid.runner.clock import (
     EVEN,
     LEFT_OUT,
-    NOBODY,
     ODD,
     PATTERNS,
     EventClock,
     GraphTimes,
     Recording,
-    time_of_stages,
 )
 
 STAGES = ("qkv", "attention", "mlp")
@@ -179,7 +178,7 @@ def test_laps_are_what_they_were_without_borders(
 
 
 def test_the_time_of_a_graph_is_no_stage() -> None:
-    stages = ["prepare", "host_gap", NOBODY, "sample"]
+    stages = ["prepare", "host_gap", NO_STAGE, "sample"]
     found = time_of_stages(stages, [5.0, 2.0, 700.0, 3.0])
     assert found == {"prepare": 5.0, "host_gap": 2.0, "sample": 3.0}
 
@@ -284,3 +283,9 @@ def test_the_time_of_a_graph_is_that_of_its_recording(device: Device) -> None:
     # Two of three borders are left out and the laps beside are joined: each cost a million.
     assert sum(clock.ns[stage] for stage in ("qkv", "attention", "mlp")) == 6 * 1_000_000
     assert clock.ns["prepare"] < 150_000, "the graph's own time is no lap"
+
+
+def test_a_border_left_out_tells_what_all_of_them_cost() -> None:
+    """The example of `time_of_stages`."""
+    found = time_of_stages(["norm", "qkv", "norm", "qkv"], [10.0, 30.0, None, 36.0])
+    assert found == {"norm": 6 + 8, "qkv": 26 + 24}

@@ -144,7 +144,7 @@ def plan(resolved: Mapping[str, str]) -> tuple[list[Variant], list[dict[str, str
 
 
 def with_conflicts(resolved: Mapping[str, str], key: str) -> dict[str, str]:
-    """The changes that turn `key` off: itself, and whatever does not work without it."""
+    """The changes that turn `key` off: itself, and every switch that does not work without it."""
     off = {feature.key: feature.off for feature in FEATURES}
     changes = {key: off[key]}
     while True:
@@ -165,8 +165,8 @@ def ablation_report(
     results: Sequence[tuple[Variant, ArmFigures, ArmFigures]],
     skipped: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """Everything measured, each row beside the default as it was measured in turns with it."""
-    # Beside a slow configuration the default answered shorter, too: another workload.
+    """Everything measured; each row is compared with the default that took turns with it."""
+    # Beside a slow configuration the default gave shorter answers: those runs are not pooled.
     controls = [first, *(control for _, control, _ in results)]
     batch = [c.batch for c in controls if c.batch.output_len == first.batch.output_len]
     single = [c.single for c in controls if c.single.output_len == first.single.output_len]

@@ -70,7 +70,7 @@ class ArmRun:
     num_decoded: int
     """Tokens that came after `first_s`."""
     share: float
-    """Of the tokens asked for, those that the time limit allowed."""
+    """Tokens that came within the time limit / tokens asked for."""
 
 
 @dataclass(slots=True)
@@ -120,8 +120,8 @@ def with_changes(config: EngineConfig, changes: Mapping[str, str]) -> EngineConf
 
 
 def in_turns(one: Arm, other: Arm, repeats: int) -> tuple[ArmFigures, ArmFigures]:
-    """The figures of two arms on the same requests; who goes first changes, so that neither always
-    meets the machine as the other left it."""
+    """The figures of two arms on the same requests. They take turns at going first, so that neither
+    always runs on the machine as the other one left it."""
     lengths = one.batch_len, one.single_len
     one.shorten(other)
     other.shorten(one)
@@ -143,7 +143,7 @@ class Arm:
         self.batch_len, self.single_len = (self._warm_up(n) for n in (work.num_prompts, 1))
 
     def figures(self) -> ArmFigures:
-        """A sheet for this arm's figures, still empty."""
+        """An empty record for this arm's figures."""
         return ArmFigures(self.engine.info, Speed(self.batch_len), Speed(self.single_len))
 
     def shorten(self, other: Arm) -> None:
@@ -177,10 +177,9 @@ class Arm:
         into.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
 
     def _warm_up(self, num_prompts: int) -> int:
-        """Compile and record; returns how many tokens an answer may have in the time there is.
-
-        The first round is slow because of what it compiles, so that a second one tells. Each ends
-        with a run that is not cut short: batches get small towards their end.
+        """Compile kernels and record graphs; returns how many tokens an answer may have in the time
+        limit. The second of two rounds decides, because the first one compiles. Each round ends
+        with a run that is not cut short, since batches shrink at their end and so meet new shapes.
         """
         work = self.work
         limit_s = work.limit_s / 2 / (work.repeats + 1)
@@ -199,7 +198,8 @@ def run_requests(
     number: int,
     limit_s: float = math.inf,
 ) -> ArmRun:
-    """All prompts at once to the end, or until time is up, but for two tokens at least."""
+    """Answer all prompts at once. After `limit_s` seconds the rest is aborted, once some answer
+    has two tokens."""
     begin = time.perf_counter()
     lengths = add_requests(engine, work, num_prompts, output_len, number)
     counts = dict.fromkeys(lengths, 0)

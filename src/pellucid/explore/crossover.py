@@ -96,7 +96,8 @@ def modelled(budget: Callable[[int], Budget], hardware: Hardware, limit: int) ->
 def share_curve(
     budget: Callable[[int], Budget], attention: float, rest: float
 ) -> Callable[[int], float]:
-    """Attention's share if it took so many times what is modelled, and the rest so many times."""
+    """Attention's share by length, with attention's time multiplied by `attention` and the time of
+    all other stages by `rest`."""
 
     def share(length: int) -> float:
         found = budget(length)
@@ -107,9 +108,8 @@ def share_curve(
 
 
 def crossing(share: Callable[[int], float], part: float, limit: int) -> Crossing:
-    """S_p of a function of integers.
-
-    From the limit down, the first length of a grid whose share is below; behind it, the crossing.
+    """S_p of a function of integers: the shortest length from which the share stays at `part` or
+    more. Goes down a grid from `limit` to the first length whose share is below, and bisects there.
     """
     above = None
     for length in reversed(grid(limit)):
@@ -120,7 +120,7 @@ def crossing(share: Callable[[int], float], part: float, limit: int) -> Crossing
 
 
 def grid(limit: int) -> list[int]:
-    """1 to `limit`, some steps an octave."""
+    """Lengths from 1 to `limit`, four to each octave."""
     num_steps = int(STEPS_PER_OCTAVE * math.log2(limit))
     steps = {round(2 ** (i / STEPS_PER_OCTAVE)) for i in range(num_steps + 1)}
     return sorted(steps | {limit})
@@ -246,7 +246,8 @@ def crossing_of_points(
 
 
 def drawn_out(lengths: Sequence[int], shares: Sequence[float], part: float, limit: int) -> Crossing:
-    """Where the line through the odds of the nearest lengths gets to those of `part`."""
+    """S_p outside of the measured lengths: the odds share / (1 - share) of the three nearest
+    lengths lie on a line, which is followed to the odds of `part`."""
     beyond = shares[-1] < part
     nearest = slice(-NUM_DRAWN_OUT, None) if beyond else slice(NUM_DRAWN_OUT)
     odds = [share / max(1 - share, 1e-9) for share in shares[nearest]]

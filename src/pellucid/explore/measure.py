@@ -88,7 +88,7 @@ class Size(NamedTuple):
 
 @dataclass(slots=True)
 class Side:
-    """Plain, or with borders: the time of its steps, in nanoseconds."""
+    """One half of a pair, the plain one or the one with borders: the time of its steps so far."""
 
     clock: TimingClock | None = None
     """None: plain."""
@@ -181,7 +181,7 @@ class CellBench:
         self.pair_s: dict[Cell, float] = {}
         """Seconds that both runs of a cell take, as the warm-up predicts."""
         self._whole_runs = self.device.type != "cpu"
-        """Sides change after a run, or else after every step."""
+        """Whether a side keeps its turn for a whole run (GPU) or for one step (CPU)."""
         self._fewest_steps = FEWEST_REPLAYS if self._whole_runs else FEWEST_STEPS
 
     @property
@@ -189,7 +189,8 @@ class CellBench:
         return sum(self.pair_s.values())
 
     def warm_up(self, progress: Listener) -> None:
-        """Compile, record and touch all that runs will need, and see how long they take."""
+        """Run every cell once: compiles kernels, records graphs, touches memory. How long it takes
+        decides the size of the cell's runs."""
         progress(
             MeasureProgress("warm-up", 0, len(self.cells), f"warming up {len(self.cells)} cells")
         )
@@ -204,7 +205,7 @@ class CellBench:
             progress(MeasureProgress("warm-up", number, len(self.cells)))
 
     def _warming(self, cell: Cell) -> list[list[Side]]:
-        """The sides of the runs that a cell has before those that count."""
+        """The warm-up runs of a cell, each given by the sides that take turns in it."""
         timed, plain = [Side(self.clock)], [Side()]
         if self._whole_runs:
             return [timed] * (1 if cell.phase == DECODE else FEWEST_REPLAYS) + [plain]
@@ -238,7 +239,7 @@ class CellBench:
         return block
 
     def pair(self, cell: Cell, number: int, timed_first: bool) -> Pair:
-        """The two runs of a cell, or all their repeats, changing places."""
+        """Both runs of a cell, with all repeats; plain and timed steps alternate."""
         plain, timed = Side(), Side(self.clock)
         sides = [timed, plain] if timed_first else [plain, timed]
         num_steps, repeats = self.sizes[cell]
@@ -327,14 +328,15 @@ class CellBench:
         ]
 
     def _clear(self, requests: Sequence[Request]) -> None:
-        """Leave the engine as it was: the last come go first, so that blocks lie in order again."""
+        """Leave the engine as it was. The last requests go first, so that blocks lie in order."""
         for request in reversed(requests):
             self.engine.abort(request.id)
         while self.engine.lane.busy:
             self.engine.step()
 
     def _plan(self, cell: Cell, num_steps: int, timed_s: float, run_s: float) -> None:
-        """Settle the size of a cell's runs by one that took `run_s`, `timed_s` of which counted."""
+        """Choose steps and repeats of a cell from a run that took `run_s` seconds, `timed_s` of
+        which in the steps that count."""
         most_s = RUN_NS / 1e9
         if cell.phase == DECODE:
             step_s, setup_s = timed_s / num_steps, run_s - timed_s

@@ -61,7 +61,7 @@ class Hardware:
     library_node_s: float = 0.0
     """The same for a matrix product of a library, which waits until the kernel before has ended."""
     attention_launches: float = 1.0
-    """Launches that one of attention costs for each chain of reads that wait for each other."""
+    """What a launch of attention costs, in ordinary launches, for each of its `Work.chains`."""
     host_s: float = 0.0
     """Seconds of the host per step: plan, inputs, answers."""
     host_row_s: float = 0.0
@@ -71,21 +71,21 @@ class Hardware:
     eta_gemm: float = 1.0
     """Of `flop_s`, reached by matrix products of many rows."""
     gemm_rows: float = 0.0
-    """Rows by which a product costs more than it has: to fill tiles, to unpack weights."""
+    """A product of n rows costs as much as n + gemm_rows: to fill tiles, to unpack weights."""
     eta_gemv: float = 1.0
     """Of `bytes_s`, reached by matrix products of few rows."""
     eta_attention_flops: float = 1.0
     attention_positions: float = 0.0
-    """Positions by which a token's attention costs more than it sees: tiles on the diagonal."""
+    """A token that sees n positions costs as much as n + this: tiles reach over the diagonal."""
     eta_attention_bytes: float = 1.0
     eta_reduction: float = 1.0
     """Of `bytes_s`, reached by norms and by sampling."""
     eta_elementwise: float = 1.0
     """Of `bytes_s`, reached by everything else; above 1 where a cache serves."""
     fastest: float = 1.0
-    """A stage may take this times what is computed …"""
+    """The band: a stage is expected to take at least this times the modelled time …"""
     slowest: float = 1.0
-    """… up to this: the band."""
+    """… and at most this."""
 
 
 class Cost(NamedTuple):
@@ -197,10 +197,13 @@ def group_seconds(group: Group, hardware: Hardware, reached: Mapping[str, Rates]
 
 
 def queued(device_s: Sequence[float], host_s: Sequence[float]) -> list[float]:
-    """Seconds from one kernel's end to the next one's, in the second of two rounds: in the first,
-    the queue fills. All together they take as long as the slower of the two.
+    """Seconds from the end of each kernel to the end of the next, once the queue has filled.
 
-    device_s: what each kernel takes; host_s: what launching it takes.
+    device_s: what each kernel takes; host_s: what launching it takes. The kernels are gone through
+    twice and the second round counts. Launches of 5 µs and kernels of 2, 2 and 20 µs:
+
+        launched at   5  10  15   20  25  30     the host is ahead: it waits for nobody
+        ended at      7  12  35   37  39  59     the second round takes 2, 2 and 20 µs
     """
     issued = ended = 0.0
     laps: list[float] = []
@@ -215,7 +218,7 @@ def queued(device_s: Sequence[float], host_s: Sequence[float]) -> list[float]:
 
 
 def cost_of(work: Work, seconds: float, reached: Mapping[str, Rates]) -> Cost:
-    """What `work` takes, which is `seconds`: what its roofs do not explain goes to launching."""
+    """The cost of `work`, which takes `seconds`; what its roofs do not explain is launching."""
     compute, bandwidth = roof_seconds(work, reached)
     return Cost(
         flops=work.flops,

@@ -46,13 +46,13 @@ from pellucid.model.spec import ModelSpec
 RESIDUAL = 4
 """Bytes of an element of the residual stream and of the logits: float32."""
 FEW_TOKENS = 8
-"""Up to so many tokens `gemv` makes the product with a matrix …"""
+"""`gemv` multiplies up to so many tokens by a matrix …"""
 FEW_WEIGHTS = 2**24
 """… of no more elements than these, …"""
 TOKENS_OF_ANY = 2
 """… and up to so many with any."""
 FEW_PACKED = 16
-"""Up to so many tokens packed weights are expanded in registers, on a CPU."""
+"""On a CPU, our kernel multiplies up to so many tokens by packed weights."""
 GRAPHED_TOKENS = 4096
 """Up to so many tokens a step is replayed as a graph, with `graphs` on."""
 SHARED_POSITIONS = 256
@@ -60,8 +60,8 @@ SHARED_POSITIONS = 256
 UNSHARED_HEADS = 128
 """… if no more than so many key heads of rows keep it busy."""
 PROMPT_CHAINS = 3
-"""Chains of reads with which attention of a prompt begins on a GPU, before its two roles can take
-turns: as long as that, beside a decoding row's, it took for short ones on an H100."""
+"""Dependent reads with which attention of a prompt begins on a GPU, before loading and computing
+overlap. Fitted: short prompts on an H100 took three times a decoding row's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +89,26 @@ class Work(NamedTuple):
     calls: float = 0.0
     """Of a library's kernels."""
     pad_flops: float = 0.0
-    """Flops that a matrix would take for one row more, attention for one position more a token."""
+    """Flops of one more row (a matrix), or of one more position per token (attention). A machine
+    fills up tiles, which costs a multiple of this."""
     chains: float = 1.0
-    """Chains of reads that wait for each other in each launch of attention."""
+    """Attention only: how many reads of a launch must wait for the read before. 2 where a decoding
+    row is shared, because its parts are merged at the end."""
 
 
 Launching = Literal["ready", "at once", "behind"]
-"""Kernels stand ready (a recorded graph, or a decode step of a CPU, where so little work stays in
-place); or are started when the one before has ended (CPU); or are queued ahead of the device, which
-then waits only where the host is the slower one (GPU)."""
+"""How a step's kernels get started. "ready": they cost `node_s` each (a recorded graph; a decode
+step of a CPU, which is little work in a cache). "at once": the host starts each when the one before
+has ended (CPU). "behind": the host queues them ahead of the device, which waits only where the host
+is slower (GPU)."""
 
 
 class Group(NamedTuple):
-    """Kernels that run one behind the other."""
+    """Kernels that run one after the other."""
 
     works: tuple[Work, ...]
     launching: Launching
-    """As all of their step."""
+    """The same for all groups of a step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,20 +116,20 @@ class Load:
     """All that a workload makes a machine do."""
 
     groups: Mapping[Group, int]
-    """What runs, and how often that comes: layers and chunks are mostly alike."""
+    """Groups of kernels and how often each runs: most layers and chunks are alike."""
     num_plans: int
-    """Steps that the device waits for the host to plan, if the host is not hidden altogether."""
+    """Steps that the device waits for the host to plan: all, or with `overlap` the first alone."""
     num_rows: int
     """Rows of all steps."""
     num_tokens: int
     """New tokens of all steps."""
     hides_host: bool
-    """Whether steps follow each other, and the host works while the device does."""
+    """Whether the host's work falls into the device's (decoding with `overlap`)."""
     tokens_per_row: float
 
 
 def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) -> Load:
-    """What `workload` comes to on such a device."""
+    """Everything that `workload` makes a CPU or a GPU do."""
     choices = settled(choices, device)
     steps, decodes = steps_of(workload, choices), workload.phase == "decode"
     groups: Counter[Group] = Counter()
@@ -291,7 +294,7 @@ def layer_work(
     choices: Choices,
     device: str,
 ) -> list[Work]:
-    """One layer that makes keys and values of all rows and goes on with those kept."""
+    """One layer: keys and values of all `rows`, and everything after them for `kept` alone."""
     tokens, going_on = num_tokens(rows), num_tokens(kept)
     qkv, o, gate_up, down = layer_matrices(spec, choices)
     works = [
@@ -330,8 +333,8 @@ def product(tokens: int, matrix: MatrixShape, choices: Choices) -> Work:
 
 
 def has_own_kernel(tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
-    """Whether a kernel of ours, which wastes no row, makes the product: `gemv` on a GPU, that of
-    packed weights on a CPU."""
+    """Whether one of our kernels multiplies: `gemv` on a GPU, packed weights on a CPU. They
+    compute no more rows than there are; a library fills up its tiles."""
     if choices.gemv == "on":
         return gemv_pays(tokens, matrix.weights)
     return tokens <= FEW_PACKED and choices.weight_bytes < choices.activation_bytes
@@ -350,9 +353,9 @@ def is_gemv(tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
 def norm_between(
     spec: ModelSpec, tokens: int, before: MatrixShape, after: MatrixShape, choices: Choices
 ) -> list[Work]:
-    """The branch that `before` made is added to the residual; `after` reads the norm of that.
-
-    Where `before` adds its branch itself, the norm is left open for `after`.
+    """The step between two matrices: add the branch of `before` to the residual, and norm the sum
+    for `after`. Where `gemv` multiplies by `before` it adds the branch itself, and only the norm is
+    left.
     """
     if adds_inside(spec, tokens, before, choices):
         return open_norm(spec, tokens, after, choices)
@@ -360,8 +363,9 @@ def norm_between(
 
 
 def last_norm(spec: ModelSpec, tokens: int, head: MatrixShape, choices: Choices) -> list[Work]:
-    """The same before the head. Whatever is pending has been added by then, by operations that
-    count as the head's, as does rounding the sum; so `gemv` leaves every norm of few tokens open.
+    """The step between the last layer and the head. With `gemv` and few tokens, separate
+    operations add the last branch and round the sum, and count as the head's; the norm is the
+    head's as well.
     """
     if choices.gemv != "on" or tokens > FEW_TOKENS:
         return [norm_work("norm", spec, tokens, choices)]
@@ -374,19 +378,19 @@ def last_norm(spec: ModelSpec, tokens: int, head: MatrixShape, choices: Choices)
 
 
 def adds_inside(spec: ModelSpec, tokens: int, matrix: MatrixShape, choices: Choices) -> bool:
-    """Whether the product adds to the residual: not if a norm stands behind it."""
+    """Whether `gemv` adds the product to the residual; not with Gemma, which norms it first."""
     return is_gemv(tokens, matrix, choices) and not spec.sandwich_norms
 
 
 def open_norm(spec: ModelSpec, tokens: int, after: MatrixShape, choices: Choices) -> list[Work]:
-    """A norm that is left to the product with `after`: inside, or before it and in its stage."""
+    """A norm in the stage of `after`: inside of its product (no work of its own), or before it."""
     if is_gemv(tokens, after, choices):
         return []
     return [norm_work(after.stage, spec, tokens, choices, adds=False)]
 
 
 def post_norm(spec: ModelSpec, tokens: int, before: MatrixShape, choices: Choices) -> list[Work]:
-    """The norm behind a matrix, where the model has one."""
+    """Gemma's norm of what a matrix gives."""
     if not spec.sandwich_norms:
         return []
     return [norm_work(before.stage, spec, tokens, choices, adds=False)]
@@ -395,7 +399,7 @@ def post_norm(spec: ModelSpec, tokens: int, before: MatrixShape, choices: Choice
 def norm_work(
     stage: str, spec: ModelSpec, tokens: int, choices: Choices, adds: bool = True
 ) -> Work:
-    """A norm; `adds`: a branch is added to the residual first. Five operations where not fused."""
+    """A norm; `adds`: after adding a branch to the residual. One kernel, or five if not fused."""
     residuals, launches = (2 * adds, 1) if choices.fused_kernels == "on" else (6 + adds, 5)
     element = residuals * RESIDUAL + 2 * choices.activation_bytes
     return Work(stage, "reduction", bytes=tokens * spec.hidden_size * element, launches=launches)
@@ -448,8 +452,8 @@ def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices, devi
 
 
 def flash_chains(spec: ModelSpec, r: Rows) -> float:
-    """Those of our kernels on a GPU: a decoding row that is shared has a second one, when what its
-    programs found is merged."""
+    """`Work.chains` of our attention on a GPU: 3 for a prompt, 2 for a decoding row that several
+    programs share (the second is their merge), else 1."""
     if r.new > 1:
         return PROMPT_CHAINS
     is_shared = r.prefix + 1 >= SHARED_POSITIONS and r.num * spec.num_kv_heads <= UNSHARED_HEADS

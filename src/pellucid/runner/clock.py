@@ -1,40 +1,35 @@
-"""A clock for devices that run behind the host's back.
+"""A clock for devices that work while the host goes on.
 
-Problem: a lap on a GPU is an event put into the stream, which gets its time when the work before it
-is done; inside a captured graph an *external* event does the same at every replay. But events are
-not free. Between launches made one by one, a border costs the host as long as putting down the
-event takes. Between two kernels of a graph it costs the device several microseconds (about 5 on an
-H100), because it parts kernels that would otherwise have begun before the one before had ended.
+Problem: on a GPU a lap is an event in the stream, which gets its time when the work before it has
+ended; in a captured graph an *external* event gets a new time at every replay. Events cost time
+themselves. Between kernels launched one by one, a border costs the host the call that records the
+event. Between two kernels of a graph it costs the device several microseconds (about 5 on an H100),
+because it separates kernels that would otherwise overlap: the second one starts early.
 
-Idea: leave borders out. That makes one lap of the two beside it, and this lap is shorter than both
-together by what the border costs; which is then taken out of all laps.
+Idea: leave some borders out. The lap across a missing border is shorter than the two laps together
+by what the border costs; `borders.py` computes the cost from that and takes it out of all laps.
 
-* Outside of graphs every ninth border is left out. The same stages come layer after layer, so that
-  the layer before tells what the two laps would have taken. The mean of the differences counts, for
-  it is sums that have to be right, and a few of the dearest borders make a good part of them; but
-  the utmost are no borders, they are the machine doing something else.
-* Each graph is recorded three times: with all borders, without every first of two, and without
-  every second. The three are replayed in turn.
+* Outside of graphs every ninth border is left out, and the layer before tells what the two laps
+  take with it.
+* Each graph is recorded three times: with all borders, without the first, third, ... and without
+  the second, fourth, ... The three recordings are replayed in turn.
 
         all     ├─ a ─┼─ b ─┼─ c ─┼─ d ─┤
         odd     ├─────────ab┼─────────cd┤      cost of the border a|b = a + b - ab
         even    ├─ a ─┼─────────bc┼─ d ─┤      cost of the border b|c = b + c - bc
 
-  Both laps beside it pay half.
+Stages are found without looking at the plain run. So the stages and the plain run's wall time are
+independent measurements, and how well they agree (the closure) says how far to trust them.
 
-Neither looks at the plain run. So the stages and the plain run's wall time are found independently,
-and how well they agree (the closure) says how far to trust them.
-
-Trade-off: an event must be read before the next replay moves it, and reading hundreds of them takes
-the host longer than the graph takes the device. So only the last replay of each recording is read,
-when the clock settles, and stands for all since the time before.
+Trade-off: an event must be read before the next replay moves it, and reading hundreds of events
+takes the host longer than the graph takes the device. So only the last replay of each recording is
+read, when the clock settles, and stands for all replays since the time before.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -42,21 +37,16 @@ from typing import Protocol
 
 import torch
 
+from pellucid.runner.borders import NO_STAGE, border_costs, time_of_stages
 from pellucid.stages import HOST_STAGES, Clock, WallClock
 
 LEFT_OUT = 9
-"""Of so many borders outside of graphs, one is left out. A layer has five or seven, so that in the
-layers of a model each gets its turn."""
-
-UTMOST = 0.05
-"""Part of the differences on either side that is taken for no border's cost."""
-
-NOBODY = ""
-"""The stage of a lap whose time is no stage's."""
+"""Outside of graphs one border of nine is left out. A layer has five or seven borders, which share
+no factor with nine, so over the layers of a model each border gets its turn."""
 
 ALL, ODD, EVEN = "all", "odd", "even"
 PATTERNS = (ALL, ODD, EVEN)
-"""Which borders a recording has: all, or all but the first, third, … or the second, fourth, …"""
+"""The borders of a recording: all, or without the first, third, ..., or the second, fourth, ..."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +55,7 @@ class Recording:
 
     pattern: str
     stages: list[str] = field(default_factory=list)
-    """At the end of which stage each lap of the graph stands, left out or not."""
+    """The stage of each lap, whether or not the border at its end was left out."""
     events: list[torch.cuda.Event] = field(default_factory=list)
     """The first stands before the first stage."""
     num_replays: int = 0
@@ -77,13 +67,13 @@ class Recording:
     """Nanoseconds between its borders in the last replay that was read."""
 
     def has_border(self) -> bool:
-        """Whether there is one behind the latest of `stages`. The graph's end always has one: it
-        stands behind the last kernel and parts nothing."""
+        """Whether the latest of `stages` ends with a border in this recording. (The end of the
+        graph always gets one, which costs nothing: no kernel follows it.)"""
         odd = len(self.stages) % 2 == 1
         return self.pattern == ALL or odd == (self.pattern == EVEN)
 
     def read(self) -> None:
-        """Take down the last replay's times, which must have ended."""
+        """Read the times of the last replay, which must have ended."""
         if not self.is_read:
             self.times = [a.elapsed_time(b) * 1e6 for a, b in pairwise(self.events)]
             self.is_read = self.is_news = True
@@ -159,8 +149,8 @@ class EventClock(RunClock):
         self._forget()
 
     def lap(self, stage: str) -> None:
-        """Short, for what it takes the host beside the event itself is not seen. Two lists that
-        grow and no object for each lap: objects call the garbage collector."""
+        """Record a border. Kept short, because the host's time here belongs to no stage: two lists
+        grow, and no object is made for a lap, since objects make the garbage collector run."""
         if self._inside is not None:
             self._inside.stages.append(stage)
             if self._inside.has_border():
@@ -168,8 +158,7 @@ class EventClock(RunClock):
             return
         event = None
         self._countdown -= 1
-        # Only where stages come again and again, alike: of others there would be nothing to tell
-        # what they take alone.
+        # A stage is left out only after it was seen: that lap tells what it takes alone.
         if self._countdown > 0 or stage in HOST_STAGES or stage not in self._stages:
             event = self._event()
         else:
@@ -180,7 +169,7 @@ class EventClock(RunClock):
     def settle(self) -> None:
         """Wait for the device and add up what is open. Call it before reading `ns`."""
         if self._open and self._open[-1] is None:
-            self._mark(NOBODY)
+            self._mark(NO_STAGE)
         torch.cuda.synchronize(self._device)
         for graph in self._graphs:
             graph.read()
@@ -219,14 +208,14 @@ class EventClock(RunClock):
         self._graphs[-1].recordings.append(recording)
 
     def before_replay(self, recording: Recording) -> None:
-        """Until here the device had nothing to do."""
+        """The device had nothing to do until here: that is `host_gap`."""
         self._mark("host_gap")
 
     def after_replay(self, recording: Recording) -> None:
         """The graph's own time belongs to its recording, so the next lap begins here."""
         recording.num_replays += 1
         recording.is_read = False
-        self._mark(NOBODY)
+        self._mark(NO_STAGE)
 
     def _forget(self) -> None:
         self._stages.clear()
@@ -239,65 +228,16 @@ class EventClock(RunClock):
         self.ns = {}
 
     def _mark(self, stage: str) -> None:
-        """A lap that has its border in any case."""
+        """A lap whose border is never left out."""
         self._stages.append(stage)
         self._open.append(self._event())
 
     def _event(self) -> torch.cuda.Event:
-        """An event put down now. To make one costs the host more than to put it down, and so does
-        asking for the stream; both would show where the host is what the device waits for."""
+        """An event recorded now. Events are used again and the stream is kept, because making an
+        event and asking for the stream cost the host more than recording does."""
         event = self._spare.pop() if self._spare else torch.cuda.Event(enable_timing=True)
         event.record(self._stream)
         return event
-
-
-def time_of_stages(stages: Sequence[str], times: Sequence[float | None]) -> dict[str, float]:
-    """What each stage took outside of graphs, what borders cost taken out, in the times' unit.
-
-    stages: one for each lap, `NOBODY` if its time counts for none. times: from the border before to
-    the one behind; None where that was left out, and the next lap's time is that of both.
-    """
-    alone: dict[str, list[float]] = defaultdict(list)
-    joined: list[tuple[str, str, float]] = []
-    costs, before = [], ""
-    for stage, time in zip(stages, times, strict=True):
-        if time is None:
-            before = stage
-        elif before:
-            joined.append((before, stage, time))
-            if alone[before] and alone[stage]:
-                costs.append(alone[before][-1] + alone[stage][-1] - time)
-            before = ""
-        elif stage != NOBODY:
-            alone[stage].append(time)
-    cost = max(0.0, trimmed_mean(costs))
-    usual = {stage: statistics.median(laps) for stage, laps in alone.items() if laps}
-    totals = {stage: sum(laps) - cost * len(laps) for stage, laps in alone.items()}
-    for a, b, time in joined:
-        first = part_of(time - cost, usual.get(a), usual.get(b), cost)
-        totals[a] = totals.get(a, 0.0) + first
-        totals[b] = totals.get(b, 0.0) + time - cost - first
-    totals.pop(NOBODY, None)
-    return totals
-
-
-def part_of(both: float, a: float | None, b: float | None, cost: float) -> float:
-    """Of the time of two laps without a border between them, that of the first.
-
-    a, b: what they usually take with a border, None if that is not known: the time is shared out as
-    usual, and what is only one of them takes, the other one does not.
-    """
-    if a is not None and b is not None:
-        return both * a / max(1e-9, a + b)
-    if b is not None:
-        return max(0.0, both - max(0.0, b - cost))
-    return both if a is None else min(both, max(0.0, a - cost))
-
-
-def trimmed_mean(values: Sequence[float]) -> float:
-    """The mean without the `UTMOST` smallest and largest; 0 if there are none."""
-    ranked, cut = sorted(values), int(UTMOST * len(values))
-    return statistics.fmean(ranked[cut : len(ranked) - cut] or [0.0])
 
 
 class GraphTimes:
@@ -308,8 +248,8 @@ class GraphTimes:
         self._costs: list[float] = []
 
     def read(self) -> None:
-        """Take down the last replay of each. They show what borders cost once all were replayed; by
-        themselves they show it roughly, but what they show is right on average."""
+        """Read the last replay of each recording; once all three were replayed, find anew what
+        the graph's borders cost."""
         for recording in self.recordings:
             recording.read()
         if all(recording.is_news for recording in self.recordings):
@@ -329,7 +269,7 @@ class GraphTimes:
             yield stage, count * (time - sum(beside))
 
     def forget(self) -> None:
-        """Start at zero; what was read stays known until the next is."""
+        """Start at zero replays; times and costs stay known until the next reading."""
         for recording in self.recordings:
             recording.forget()
 
@@ -339,16 +279,3 @@ def external_event() -> torch.cuda.Event:
     event = torch.cuda.Event(enable_timing=True, external=True)
     event.record()
     return event
-
-
-def border_costs(full: Sequence[float], odd: Sequence[float], even: Sequence[float]) -> list[float]:
-    """What each border between two laps of a graph adds to them, in the times' unit.
-
-    full: the laps with all borders; odd, even: those without every first of two borders, without
-    every second. One cost fewer than `full` has laps.
-    """
-    costs = []
-    for index, (a, b) in enumerate(pairwise(full)):
-        merged = odd[index // 2] if index % 2 == 0 else even[(index + 1) // 2]
-        costs.append(a + b - merged)
-    return costs
