@@ -182,18 +182,20 @@ def test_the_best_goes_first_and_what_depends_waits(monkeypatch: pytest.MonkeyPa
     chain = (switch("a"), switch("b"), switch("c", "a=off"))
     for module in (features, waterfall):
         monkeypatch.setattr(module, "FEATURES", chain)
-    monkeypatch.setattr(waterfall, "Arm", lambda *_: None)
-    monkeypatch.setattr(waterfall, "with_changes", lambda config, settings: settings)
+    monkeypatch.setattr(waterfall, "Arm", lambda *_: object())
+    monkeypatch.setattr(waterfall, "with_changes", lambda config, settings: config)
 
-    def gain(base: Any, config: Any, checkpoint: Any, work: Any, on: Any, key: str) -> Any:
-        value = {"a": 1.0 if on["b"] == "on" else 2.0, "b": 3.0, "c": 1.5}[key]
-        return {"name": key, "gain": value}
+    class MadeUp(waterfall.Climb):
+        def _gain(self, base: Any, key: str) -> Any:
+            value = {"a": 1.0 if self.settings["b"] == "on" else 2.0, "b": 3.0, "c": 1.5}[key]
+            return {"name": key, "gain": value}
 
-    monkeypatch.setattr(waterfall, "gain_of", gain)
-    found: dict[str, Any] = {}
-    wanted = dict.fromkeys("abc", "on")
     said: list[str] = []
-    waterfall.climb(EngineConfig(), None, arms.ArmWorkload(), wanted, found, said.append)  # type: ignore[arg-type]
+    checkpoint: Any = None
+    wanted = dict.fromkeys("abc", "on")
+    up = MadeUp(EngineConfig(), checkpoint, arms.ArmWorkload(), wanted, said.append)
+    up.run()
+    found = up.report()
     assert [row["name"] for row in found["alone"]] == ["a", "b"]
     assert [row["name"] for row in found["greedy"]] == ["b", "a", "c"]
     assert found["overstated"] == {"product_alone": 6.0, "together": 3.0}

@@ -32,7 +32,7 @@ from pellucid.explore.arms import (
     with_room,
 )
 from pellucid.explore.hardware import environment
-from pellucid.explore.waterfall import climb
+from pellucid.explore.waterfall import Climb
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.request import to_builtins
@@ -72,48 +72,35 @@ def ablate(
     switches = default.engine.info.switches
     variants, skipped = plan(switches)
     results: list[tuple[Variant, ArmFigures, ArmFigures]] = []
-    way_up: dict[str, Any] = {}
+    up = Climb(config, checkpoint, work, switches, progress)
     try:
         if OFF in orders:
-            take_away(default, variants, config, checkpoint, work, results, skipped, progress)
+            for variant in variants:
+                found = beside_default(default, variant, config, checkpoint, work)
+                free_memory()
+                if isinstance(found, str):
+                    skipped.append({"name": variant.name, "reason": found})
+                    progress(f"{variant.name}: not measured, {found}")
+                    continue
+                results.append((variant, *found))
+                for name, figures in zip((DEFAULT, variant.name), found, strict=True):
+                    progress(line(name, figures))
         del default
         free_memory()
         if CLIMB in orders:
-            climb(config, checkpoint, work, switches, way_up, progress)
+            up.run()
     except KeyboardInterrupt:
         skipped.append({"name": "the rest", "reason": "interrupted"})
+    way_up = up.report() if up.alone or up.notes else {}
     return {**ablation_report(config, work, first, results, skipped), **way_up}
 
 
-def take_away(
-    default: Arm,
-    variants: Sequence[Variant],
-    config: EngineConfig,
-    checkpoint: Checkpoint,
-    work: ArmWorkload,
-    results: list[tuple[Variant, ArmFigures, ArmFigures]],
-    skipped: list[dict[str, str]],
-    progress: Progress,
-) -> None:
-    """Measure each variant in turns with the default; into `results`, or `skipped` with why."""
-    for variant in variants:
-        found = beside_default(default, with_changes(config, variant.changes), checkpoint, work)
-        free_memory()
-        if isinstance(found, str):
-            skipped.append({"name": variant.name, "reason": found})
-            progress(f"{variant.name}: not measured, {found}")
-            continue
-        results.append((variant, *found))
-        for name, measured in zip((DEFAULT, variant.name), found, strict=True):
-            progress(line(name, measured))
-
-
 def beside_default(
-    default: Arm, config: EngineConfig, checkpoint: Checkpoint, work: ArmWorkload
+    default: Arm, variant: Variant, config: EngineConfig, checkpoint: Checkpoint, work: ArmWorkload
 ) -> tuple[ArmFigures, ArmFigures] | str:
-    """The default and another configuration measured in turns, or why the other cannot run."""
+    """The default and a variant measured in turns, or why the variant cannot run."""
     try:
-        other = Arm(config, checkpoint, work)
+        other = Arm(with_changes(config, variant.changes), checkpoint, work)
         control, found = in_turns(default, other, work.repeats)
         other.measure_stages(found)
     except (InputError, torch.OutOfMemoryError) as error:

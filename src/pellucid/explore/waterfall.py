@@ -26,54 +26,102 @@ import torch
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.explore.arms import Arm, ArmWorkload, free_memory, in_turns, with_changes
+from pellucid.explore.arms import (
+    Arm,
+    ArmFigures,
+    ArmWorkload,
+    free_memory,
+    in_turns,
+    with_changes,
+)
 from pellucid.explore.runfile import interval
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint
 
 
-def climb(
-    config: EngineConfig,
-    checkpoint: Checkpoint,
-    work: ArmWorkload,
-    wanted: Mapping[str, str],
-    into: dict[str, Any],
-    progress: Callable[[str], None],
-) -> None:
-    """Measure the way up from everything off to `wanted` (switch → value); rows go to `into`.
+class Climb:
+    """The way up from everything off to `wanted` (switch → value), and what of it was measured."""
 
-    into: `alone` and `greedy` get a row for each switch, `notes` a line for each left out.
-    """
-    settings = {feature.key: feature.off for feature in FEATURES}
-    left = [key for key, value in wanted.items() if value != settings[key]]
-    into |= {"alone": [], "greedy": [], "notes": []}
-    while left:
-        try:
-            base = Arm(with_changes(config, settings), checkpoint, work)
-        except (InputError, torch.OutOfMemoryError) as error:
-            into["notes"].append(f"what they would be added to does not run here: {error}")
-            break
-        tried = []
-        for key in possible(left, settings, wanted):  # a new list: `left` may lose some
-            row = gain_of(base, config, checkpoint, work, {**settings, key: wanted[key]}, key)
+    def __init__(
+        self,
+        config: EngineConfig,
+        checkpoint: Checkpoint,
+        work: ArmWorkload,
+        wanted: Mapping[str, str],
+        progress: Callable[[str], None],
+    ) -> None:
+        self.settings = {feature.key: feature.off for feature in FEATURES}
+        """Every switch as it is set now; the switches added so far have their wanted value."""
+        self.alone: list[dict[str, Any]] = []
+        """A row for each switch of the first round."""
+        self.greedy: list[dict[str, Any]] = []
+        """A row for the best switch of each round."""
+        self.notes: list[str] = []
+        """A line for each switch that was left out."""
+        self._config, self._checkpoint, self._work = config, checkpoint, work
+        self._wanted = wanted
+        self._left = [key for key, value in wanted.items() if value != self.settings[key]]
+        self._progress = progress
+
+    def run(self) -> None:
+        """Round after round, until no switch is left that can be added."""
+        while self._left and self._round():
+            free_memory()
+        self.notes += [f"{key}: not reached" for key in self._left]
+
+    def report(self) -> dict[str, Any]:
+        """What was measured so far, as it goes to JSON."""
+        return {
+            "alone": self.alone,
+            "greedy": self.greedy,
+            "notes": self.notes,
+            "overstated": overstatement(self.alone, self.greedy),
+        }
+
+    def _round(self) -> bool:
+        """Try each switch on top of the present settings and keep the best; False if none runs."""
+        base = self._base()
+        if base is None:
+            return False
+        rows = []
+        for key in possible(self._left, self.settings, self._wanted):
+            row = self._gain(base, key)
             if isinstance(row, str):
-                into["notes"].append(f"{key}: {row}")
-                left.remove(key)
+                self.notes.append(f"{key}: {row}")
+                self._left.remove(key)
                 continue
-            progress(f"{len(into['greedy'])} on, {key}: {row['gain']:.2f}x")
-            tried.append(row)
-            if not into["greedy"]:
-                into["alone"].append(row)
-        del base
-        free_memory()
-        if not tried:
-            break
-        best = max(tried, key=lambda row: float(row["gain"]))
-        into["greedy"].append(best)
-        left.remove(best["name"])
-        settings[best["name"]] = wanted[best["name"]]
-    into["notes"] += [f"{key}: not reached" for key in left]
-    into["overstated"] = overstatement(into["alone"], into["greedy"])
+            self._progress(f"{len(self.greedy)} on, {key}: {row['gain']:.2f}x")
+            rows.append(row)
+            if not self.greedy:
+                self.alone.append(row)
+        if not rows:
+            return False
+        best = max(rows, key=lambda row: float(row["gain"]))
+        self.greedy.append(best)
+        self._left.remove(best["name"])
+        self.settings[best["name"]] = self._wanted[best["name"]]
+        return True
+
+    def _base(self) -> Arm | None:
+        """The engine with the present settings; None, and a note, if it does not run here."""
+        try:
+            return Arm(with_changes(self._config, self.settings), self._checkpoint, self._work)
+        except (InputError, torch.OutOfMemoryError) as error:
+            self.notes.append(f"what they would be added to does not run here: {error}")
+            return None
+
+    def _gain(self, base: Arm, key: str) -> dict[str, Any] | str:
+        """What `key` buys on top of `base`, which has the present settings; or why it cannot."""
+        value = self._wanted[key]
+        config = with_changes(self._config, {**self.settings, key: value})
+        try:
+            other = Arm(config, self._checkpoint, self._work)
+            before, after = in_turns(base, other, self._work.repeats)
+        except (InputError, torch.OutOfMemoryError) as error:
+            return str(error).splitlines()[0]
+        finally:
+            free_memory()
+        return {"name": key, "value": value, **gain_row(before, after)}
 
 
 def possible(left: list[str], settings: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
@@ -81,28 +129,12 @@ def possible(left: list[str], settings: Mapping[str, str], wanted: Mapping[str, 
     return [key for key in left if not excluded(key, {**settings, key: wanted[key]})]
 
 
-def gain_of(
-    base: Arm,
-    config: EngineConfig,
-    checkpoint: Checkpoint,
-    work: ArmWorkload,
-    settings: Mapping[str, str],
-    key: str,
-) -> dict[str, Any] | str:
-    """What `key`, the one difference between `base` and `settings`, buys; or why it cannot run."""
-    try:
-        other = Arm(with_changes(config, settings), checkpoint, work)
-        before, after = in_turns(base, other, work.repeats)
-    except (InputError, torch.OutOfMemoryError) as error:
-        return str(error).splitlines()[0]
-    finally:
-        free_memory()
+def gain_row(before: ArmFigures, after: ArmFigures) -> dict[str, Any]:
+    """Times before over times after, run by run; `gain` is their geometric mean."""
     rates = zip(after.batch.tokens_per_s(), before.batch.tokens_per_s(), strict=True)
     paces = zip(before.single.ms_per_token(), after.single.ms_per_token(), strict=True)
     batch, single = ([a / b for a, b in pairs] for pairs in (rates, paces))
     return {
-        "name": key,
-        "value": settings[key],
         "gain": math.sqrt(statistics.median(batch) * statistics.median(single)),
         "batch": gain_record(batch),
         "single": gain_record(single),
