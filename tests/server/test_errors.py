@@ -159,6 +159,21 @@ def test_a_failed_stream_does_not_look_complete(server: Running) -> None:
     assert "[DONE]" not in response.text
 
 
+def test_an_engine_error_ends_its_own_call_alone(server: Running) -> None:
+    """Whoever shares the batch with a failed request sees nothing of it."""
+    client = server.openai()
+    slow = client.completions.create(model="fake", prompt="SLOW", max_tokens=30, stream=True)
+    next(iter(slow))
+    body = {"prompt": ["x", "ERROR"], "ignore_eos": True, "max_tokens": 1000}
+    for stream in (False, True):
+        response = server.http().post("/v1/completions", json={**body, "stream": stream})
+        assert "numbers went bad" in response.text
+        assert response.status_code == (200 if stream else 500)
+    assert [chunk.choices[0].finish_reason for chunk in slow][-1] == "length"
+    wait_for(lambda: not server.engine or not server.engine.has_work)
+    assert server.http().get("/health").json()["restarts"] == 0
+
+
 def test_our_own_bugs_say_little(start: Any) -> None:
     class Broken:
         eos_token_ids = ()
