@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.explore.crossover import effects, modelled
-from pellucid.explore.peaks import PEAKS, SLOWEST, STARTS, find_hardware
+from pellucid.explore.peaks import SLOWEST, STARTS, find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Cost, Hardware, budget
+from pellucid.explore.sheets import PEAKS
 from pellucid.explore.work import GRAPHED_TOKENS
 from pellucid.explore.workload import Choices, Workload
 from pellucid.features import FEATURES

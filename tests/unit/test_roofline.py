@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from pellucid.cli import main
 from pellucid.errors import InputError
-from pellucid.explore.peaks import PEAKS, find_hardware
+from pellucid.explore.hardware import Reached
+from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget, queued
+from pellucid.explore.sheets import PEAKS
 from pellucid.explore.work import (
     GRAPHED_TOKENS,
     cut,
@@ -400,6 +402,41 @@ def test_every_machine_has_a_source_and_plausible_peaks(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "key"),
+    [
+        ("H100", "h100"),
+        ("NVIDIA H100 PCIe", "h100-pcie"),
+        ("GeForce RTX 4090", "rtx4090"),
+        ("M4 Max", "m4-max"),
+        ("Apple M1", "m1"),
+        ("AMD MI300X", "mi300x"),
+    ],
+)
+def test_a_machine_may_be_written_as_people_do(written: str, key: str) -> None:
+    assert find_hardware(written) == find_hardware(key)
+
+
+def test_hardware_is_this_machine_unless_named(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = Reached(name="Abacus", device="cpu", element_bytes=4, flop_s=2e9, bytes_s=1e9)
+    monkeypatch.setattr("pellucid.cli.hardware.measure_here", lambda spec: here)
+    argv = ["model", "--model", str(tiny_folder), "--json", "-"]
+    assert main(argv) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["hardware"]["name"] == "Abacus"
+    assert record["choices"]["activation_bytes"] == record["choices"]["kv_bytes"] == 4.0
+    assert main([*argv[:-2], "--activation-bytes", "2"]) == 0
+    assert "0.002 TFLOP/s and 1 GB/s, measured just now" in capsys.readouterr().out
+
+
+def test_all_machines_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["crossover", "--hardware", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(PEAKS)
+
+
+@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Workload(phase="decode", length=0), "length must be at least 1, not 0"),
@@ -407,7 +444,9 @@ def test_every_machine_has_a_source_and_plausible_peaks(name: str) -> None:
         (lambda: Workload(phase="decode", length=9, prefix=1), "prefix is for prefill"),
         (lambda: Choices(acceptance=1.5), "acceptance must be at most 1, not 1.5"),
         (lambda: Choices(attention="fast"), "attention must be one of flash, sdpa, naive"),
-        (lambda: find_hardware("abacus"), "hardware 'abacus' is not known; known are h100"),
+        (lambda: find_hardware("A100"), "hardware 'A100' is one of a100-40, a100-80"),
+        (lambda: find_hardware("h10"), "Did you mean h100?"),
+        (lambda: find_hardware("abacus"), "hardware 'abacus' is not known. pellucid model"),
     ],
 )
 def test_bad_input_is_refused_by_name(make: Any, words: str) -> None:

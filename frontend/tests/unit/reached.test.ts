@@ -80,7 +80,11 @@ test("a data sheet is found by the name that the driver gives, or not at all", (
   expect(sheetOf("NVIDIA A100-SXM4-80GB")).toBe(PEAKS["a100-80"]);
   expect(sheetOf("NVIDIA L40S")).toBe(PEAKS.l40s);
   expect(sheetOf("NVIDIA GeForce RTX 4090")).toBe(PEAKS.rtx4090);
-  for (const other of ["NVIDIA H100 NVL", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA L40", "AMD EPYC"])
+  expect(sheetOf("NVIDIA H100 NVL")).toBe(PEAKS["h100-nvl"]);
+  expect(sheetOf("Tesla V100-SXM2-16GB")).toBe(PEAKS.v100);
+  expect(sheetOf("Tesla T4")).toBe(PEAKS.t4);
+  expect(sheetOf("NVIDIA GeForce RTX 5080")).toBe(PEAKS.rtx5080);
+  for (const other of ["NVIDIA A10M", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA L40", "AMD EPYC"])
     expect(sheetOf(other), other).toBeNull();
 });
 

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from pellucid.cli import hardware
 from pellucid.cli.common import write_json
-from pellucid.cli.model import add_setting_flags, given, provenance, setting_from
+from pellucid.cli.model import add_setting_flags, given, setting_from
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore import runfile
@@ -36,6 +37,9 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.hardware == hardware.LIST:
+        print(hardware.table())
+        return 0
     if args.run_file and (others := given(args)):
         flag = "--" + next(iter(others)).replace("_", "-")
         raise InputError(
@@ -87,7 +91,7 @@ def from_model(args: argparse.Namespace) -> dict[str, Any]:
         return functools.cache(replace(setting, choices=choices).budget)
 
     answers = modelled(budget_with(setting.choices), setting.hardware, limit)
-    source = provenance(setting.hardware)
+    source = setting.provenance
     return {
         **setting.record(),
         **head(setting.name, setting.hardware.name, setting.phase, setting.batch, source),

@@ -7,14 +7,15 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.cli import hardware
 from pellucid.cli.common import parse_lengths, write_json
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
 from pellucid.explore.hardware import environment
-from pellucid.explore.peaks import PEAKS, find_hardware
+from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import Budget, Hardware, budget
 from pellucid.explore.work import modelled_kv_bytes, weight_bytes
-from pellucid.explore.workload import Choices, Workload, settled
+from pellucid.explore.workload import Choices, Workload
 from pellucid.model.checkpoint import name_of
 from pellucid.model.folder import spec_of_folder
 from pellucid.model.gguf import GgufFile
@@ -31,6 +32,8 @@ class Setting:
     spec: ModelSpec
     hardware: Hardware
     choices: Choices
+    provenance: str
+    """How far to trust what is modelled."""
     phase: Any
     batch: int
     prefix: int
@@ -54,7 +57,12 @@ class Setting:
         }
 
 
-DEFAULTS: dict[str, Any] = {"model": "smollm2", "revision": "main", "hardware": "h100", "prefix": 0}
+DEFAULTS: dict[str, Any] = {
+    "model": "smollm2",
+    "revision": "main",
+    "hardware": hardware.HERE,
+    "prefix": 0,
+}
 
 
 EXAMPLES = """examples:
@@ -83,7 +91,7 @@ def add_setting_flags(parser: Parser) -> None:
     for flag, text in (
         ("--model", "alias, Hub id, folder with config.json, or .gguf file; no weights are read"),
         ("--revision", "branch, tag or commit of a Hub model"),
-        ("--hardware", f"{', '.join(PEAKS)}, or a file of pellucid calibrate"),
+        ("--hardware", hardware.HELP),
     ):
         shown = f"{text} (default: {DEFAULTS[flag.strip('-')]})"
         parser.add_argument(flag, help=shown)
@@ -111,12 +119,12 @@ def setting_from(args: argparse.Namespace) -> Setting:
     values = given(args)
     model, revision, name, prefix = (values.pop(key, DEFAULTS[key]) for key in DEFAULTS)
     Workload(phase=args.phase, length=1, batch=args.batch, prefix=prefix)  # refuses bad ones early
+    if name != hardware.HERE:
+        find_hardware(name)  # a name that nobody knows is refused before a model is fetched
     shown, spec, stored = shape_of(model, revision)
-    choices = Choices(**({} if "weight_bytes" in values else stored) | values)
-    hardware = find_hardware(name, choices.activation_bytes)
-    return Setting(
-        shown, spec, hardware, settled(choices, hardware.device), args.phase, args.batch, prefix
-    )
+    sizes = {} if "weight_bytes" in values else stored
+    chosen = hardware.choose(name, spec, sizes, values)
+    return Setting(shown, spec, *chosen, args.phase, args.batch, prefix)
 
 
 def shape_of(model: str, revision: str) -> tuple[str, ModelSpec, dict[str, float]]:
@@ -153,6 +161,9 @@ def default_lengths(limit: int) -> list[int]:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.hardware == hardware.LIST:
+        print(hardware.table())
+        return 0
     setting = setting_from(args)
     lengths = args.lengths or default_lengths(setting.spec.context_length)
     budgets = {length: setting.budget(length) for length in lengths}
@@ -165,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def row(length: int, found: Budget, hardware: Hardware) -> dict[str, Any]:
+def row(length: int, found: Budget, machine: Hardware) -> dict[str, Any]:
     """One length as it goes to JSON; `lo` and `hi` are the band of the milliseconds."""
     stages = {
         stage: {
@@ -174,7 +185,7 @@ def row(length: int, found: Budget, hardware: Hardware) -> dict[str, Any]:
             "bytes": cost.bytes,
             "launches": cost.launches,
             "bound": cost.bound,
-            "kind": hardware.kind,
+            "kind": machine.kind,
         }
         for stage, cost in found.stages.items()
     }
@@ -182,9 +193,9 @@ def row(length: int, found: Budget, hardware: Hardware) -> dict[str, Any]:
     return {
         "length": length,
         "ms": ms,
-        "lo": ms * hardware.fastest,
-        "hi": ms * hardware.slowest,
-        "kind": hardware.kind,
+        "lo": ms * machine.fastest,
+        "hi": ms * machine.slowest,
+        "kind": machine.kind,
         "tokens_per_row": found.tokens_per_row,
         "attention_share": found.share(),
         "stages": stages,
@@ -197,7 +208,7 @@ def table(setting: Setting, budgets: dict[int, Budget]) -> str:
     stored = weight_bytes(setting.spec, setting.choices)
     lines = [
         f"{setting.name} on {setting.hardware.name}, {unit}, batch {setting.batch} "
-        f"({provenance(setting.hardware)})",
+        f"({setting.provenance})",
         f"weights {stored / 1e9:.3f} GB a step, "
         f"KV cache {modelled_kv_bytes(setting.spec, setting.choices):,.0f} bytes a token",
         f"{'length':>9}  {'ms':>10}  {'attention':>9}  largest stage",
@@ -209,10 +220,3 @@ def table(setting: Setting, budgets: dict[int, Budget]) -> str:
             f"{stage} {found.share(stage):.0%}, {cost.bound}"
         )
     return "\n".join(lines)
-
-
-def provenance(hardware: Hardware) -> str:
-    """How far to trust what is modelled for this machine."""
-    if hardware.kind == "spec":
-        return "modelled from data-sheet peaks, not validated here"
-    return f"modelled, calibrated, stage times {hardware.fastest:.2f} to {hardware.slowest:.2f} ×"

@@ -15,14 +15,18 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
+from pellucid.config import EngineConfig
+from pellucid.model.spec import ModelSpec
 from pellucid.process import num_cores
-from pellucid.runner.machine import cpu_name
+from pellucid.resolve import resolve
+from pellucid.runner.machine import cpu_name, device_name, look_around, machine_of
 from pellucid.runner.memory import naming
 
 PRODUCT = {"cpu": 2048, "cuda": 8192}
@@ -91,6 +95,31 @@ def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]
             "read_bytes_s": read_bandwidth(device),
             "matmul_flop_s": 2 * size**3 / product_s,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What this machine reaches at best, in the numbers that the engine computes in here."""
+
+    name: str
+    device: str
+    """cuda or cpu"""
+    element_bytes: int
+    flop_s: float
+    bytes_s: float
+
+
+def measure_here(spec: ModelSpec) -> Reached:
+    """Measure it for a model: a second or two on a quiet machine."""
+    machine = machine_of(resolve(EngineConfig(), spec, look_around("auto")))
+    limits = measure_limits(machine.device, machine.dtype)
+    return Reached(
+        name=device_name(machine.device),
+        device=machine.device.type,
+        element_bytes=machine.dtype.itemsize,
+        flop_s=limits["matmul_flop_s"],
+        bytes_s=limits["read_bytes_s"],
+    )
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:

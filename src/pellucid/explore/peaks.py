@@ -1,80 +1,29 @@
-"""Machines by name: what their makers say they can do at best.
+"""Machines by name, as the model of costs needs them.
 
-Figures are those of data sheets, for dense matrices with sums in float32 (sheets like to print the
-double of it, for matrices half of which are zeros). Chips throttle and kernels have seams, so that
-nothing reaches these: times modelled from them are the least that the machine could take, and their
-band says that twice as long would be no surprise. What starting a kernel costs stands in no data
-sheet; the values here are orders of magnitude. `pellucid calibrate` replaces all of it by
-measurement, and writes a file that is read here too.
+From a data sheet (`sheets.py`), from what this machine reaches in two seconds of measuring, or from
+a file of `pellucid calibrate`. Chips throttle and kernels have seams, so that nothing reaches its
+sheet: times modelled from one are the least that the machine could take, and their band says that
+twice as long would be no surprise. What starting a kernel costs stands in no data sheet; the values
+here are orders of magnitude. `pellucid calibrate` replaces all of it by measurement.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from pellucid.errors import InputError
+from pellucid.errors import InputError, suggestion
 from pellucid.explore.roofline import Hardware
+from pellucid.explore.sheets import PEAKS, Peak
 
 CALIBRATION_SCHEMA = 3
 """Of the file that `pellucid calibrate` writes; 2 since kernels queue up, and what starting them
 costs has another meaning."""
 SLOWEST = 2.0
 """How many times the least that a stage could take a real one is expected to take at most."""
-
-
-class Peak(NamedTuple):
-    """What one data sheet says. Rates per second."""
-
-    title: str
-    device: Literal["cuda", "cpu"]
-    flop_s_32: float
-    flop_s_16: float
-    flop_s_8: float
-    """As of 16 bits where the chip has no 8-bit floating-point products."""
-    bytes_s: float
-    source: str
-
-
-# fmt: off
-PEAKS: dict[str, Peak] = {
-    "h100": Peak(
-        "NVIDIA H100 SXM", "cuda", 67e12, 989e12, 1979e12, 3.35e12, "H100 data sheet"),
-    "h100-pcie": Peak(
-        "NVIDIA H100 PCIe", "cuda", 51e12, 756e12, 1513e12, 2.0e12, "H100 data sheet"),
-    "h200": Peak(
-        "NVIDIA H200 SXM", "cuda", 67e12, 989e12, 1979e12, 4.8e12, "H200 data sheet"),
-    "b200": Peak(
-        "NVIDIA B200", "cuda", 75e12, 2250e12, 4500e12, 8.0e12, "HGX B200 data sheet"),
-    "a100-40": Peak(
-        "NVIDIA A100 40GB", "cuda", 19.5e12, 312e12, 312e12, 1.555e12, "A100 data sheet"),
-    "a100-80": Peak(
-        "NVIDIA A100 80GB SXM", "cuda", 19.5e12, 312e12, 312e12, 2.039e12, "A100 data sheet"),
-    "l4": Peak(
-        "NVIDIA L4", "cuda", 30.3e12, 121e12, 242e12, 300e9, "L4 data sheet"),
-    "l40s": Peak(
-        "NVIDIA L40S", "cuda", 91.6e12, 362e12, 733e12, 864e9, "L40S data sheet"),
-    "rtx3090": Peak(
-        "NVIDIA RTX 3090", "cuda", 35.6e12, 71e12, 71e12, 936e9, "Ampere GA102 white paper"),
-    "rtx4090": Peak(
-        "NVIDIA RTX 4090", "cuda", 82.6e12, 165.2e12, 330.3e12, 1.008e12, "Ada white paper"),
-    "rtx5090": Peak(
-        "NVIDIA RTX 5090", "cuda", 104.8e12, 209.5e12, 419e12, 1.792e12, "Blackwell white paper"),
-    "mi300x": Peak(
-        "AMD MI300X", "cuda", 163.4e12, 1307.4e12, 2614.9e12, 5.3e12, "MI300X data sheet"),
-    "cpu-avx2": Peak(
-        "2 cores at 3 GHz, AVX2, one channel DDR4-2666", "cpu", 192e9, 192e9, 192e9, 21.3e9,
-        "generic: two 8-wide multiply-adds a cycle and core"),
-    "cpu-avx512": Peak(
-        "2 cores at 2.5 GHz, AVX-512 BF16, 40 GB/s", "cpu", 320e9, 640e9, 640e9, 40e9,
-        "generic: two 16-wide multiply-adds a cycle and core, twice that in bf16"),
-    "cpu-desktop": Peak(
-        "8 cores at 4 GHz, AVX2, two channels DDR5-4800", "cpu", 1024e9, 1024e9, 1024e9, 76.8e9,
-        "generic: two 8-wide multiply-adds a cycle and core"),
-}
-# fmt: on
 
 
 class Starts(NamedTuple):
@@ -90,17 +39,18 @@ STARTS = {"cuda": Starts(5e-6, 5e-6, 1e-6, 1e-4), "cpu": Starts(1e-5, 1e-5, 1e-5
 
 
 def find_hardware(name: str, activation_bytes: float = 2.0) -> Hardware:
-    """A machine by its name in `PEAKS`, or of a file that `pellucid calibrate` wrote.
+    """A machine by its name in `PEAKS`, or of a file that `pellucid calibrate` wrote. A name may be
+    written as its maker does: `NVIDIA H100`, `RTX 4090`, `M4 Max`.
 
     activation_bytes: size of the numbers that are multiplied, which decides the matrix rate.
     """
-    if name in PEAKS:
-        return spec_hardware(PEAKS[name], activation_bytes)
+    if sheet := sheet_of(name):
+        return spec_hardware(sheet, activation_bytes)
     path = Path(name).expanduser()
     if not path.exists():
         raise InputError(
-            f"hardware {name!r} is not known; known are {', '.join(PEAKS)}, and files that "
-            "pellucid calibrate wrote",
+            f"hardware {name!r} is not known.{suggestion(name, PEAKS)} pellucid model --hardware "
+            "list shows the names; a file that pellucid calibrate wrote will do too",
             param="hardware",
         )
     try:
@@ -116,11 +66,32 @@ def find_hardware(name: str, activation_bytes: float = 2.0) -> Hardware:
         ) from error
 
 
+def sheet_of(name: str) -> Peak | None:
+    """The data sheet of a name; `InputError` if it could be one of several."""
+    wanted = _letters(name)
+    found = [key for key in PEAKS if _letters(key) == wanted]
+    several = [key for key in PEAKS if re.fullmatch(re.escape(wanted) + r"-\d+", key)]
+    if not found and several:
+        raise InputError(f"hardware {name!r} is one of {', '.join(several)}", param="hardware")
+    return PEAKS[found[0]] if found else None
+
+
+def _letters(name: str) -> str:
+    """Without what people write or leave out as they like."""
+    return re.sub(r"nvidia|geforce|apple|amd|[^a-z0-9]", "", name.lower())
+
+
 class CalibrationFile(msgspec.Struct):
     """Of such a file, what matters here."""
 
     schema: int
     hardware: Hardware
+
+
+def hardware_here(device: str, name: str, flop_s: float, bytes_s: float) -> Hardware:
+    """This machine, by what it reached at nothing but multiplying and reading."""
+    here = Peak(name, "cuda" if device == "cuda" else "cpu", flop_s, flop_s, flop_s, bytes_s, "")
+    return spec_hardware(here, 2.0)
 
 
 def spec_hardware(peak: Peak, activation_bytes: float) -> Hardware:
