@@ -28,8 +28,10 @@ class Chosen(NamedTuple):
 
 
 def choose(name: str, spec: ModelSpec, sizes: dict[str, Any], given: dict[str, Any]) -> Chosen:
-    """The machine called `name`, for a model. `given` are fields of `Choices` that the user set, `sizes` those
-    that the model's file says where the user does not."""
+    """The machine called `name`, for a model.
+
+    `given` are fields of `Choices` that the user set, `sizes` those that the model's file says.
+    """
     if name == HERE:
         return measured(spec, sizes | given)
     choices = Choices(**sizes | given)

@@ -59,13 +59,14 @@ def run_verb(words: Sequence[str]) -> int:
     # putting away takes long, ends the process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        return int(args.run(args))
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
     except InputError as error:
         print(f"pellucid: {error}", file=sys.stderr)
         return 2
-    except (
-        BrokenPipeError
-    ):  # `| head` has seen enough; what Python still wants to flush goes nowhere
+    except BrokenPipeError:
+        # `| head` has seen enough; what Python still has to flush goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
