@@ -190,12 +190,12 @@ function row(
   current: string,
   off: string,
   choices: string[],
-  state: Switch["state"],
   why: string,
   about: string,
   paper: string,
 ): Switch {
-  return { key, choices, default: "auto", off, current, state, why, about, paper, exactness: "token" };
+  const flag = `--${key.replace("_", "-")}`;
+  return { key, choices, default: "auto", off, current, why, flag, about, paper, exactness: "token" };
 }
 
 const CAPABILITIES: Capabilities = {
@@ -215,7 +215,7 @@ const CAPABILITIES: Capabilities = {
       sliding_window: null,
     },
   },
-  engine: { device: "cpu", dtype: "float32", weights: "packed" },
+  engine: { device: "cpu", dtype: "float32" },
   device: "AMD EPYC, 2 cores",
   switches: [
     row(
@@ -223,8 +223,7 @@ const CAPABILITIES: Capabilities = {
       "on",
       "off",
       ["on", "off"],
-      "reload",
-      "",
+      "the default",
       "Keep the keys and values of all earlier tokens, so that a new token costs one row of work instead of the whole prefix again. Off forgets them after every token.",
       "Pope et al. 2022, arXiv:2211.05102",
     ),
@@ -233,8 +232,7 @@ const CAPABILITIES: Capabilities = {
       "flash",
       "naive",
       ["flash", "sdpa", "naive"],
-      "reload",
-      "",
+      "our kernels run here and read the KV cache's blocks where they lie",
       "Compute attention in tiles with a running softmax instead of writing the n×n score matrix to memory.",
       "Dao et al. 2022, arXiv:2205.14135",
     ),
@@ -243,8 +241,7 @@ const CAPABILITIES: Capabilities = {
       "continuous",
       "static",
       ["continuous", "dynamic", "static"],
-      "live",
-      "",
+      "the default",
       "Let a waiting request join at the next step.",
       "Yu et al. 2022 (Orca), OSDI",
     ),
@@ -253,20 +250,9 @@ const CAPABILITIES: Capabilities = {
       "off",
       "off",
       ["on", "off"],
-      "absent",
-      "CUDA graphs need a GPU.",
+      "CUDA graphs need an NVIDIA GPU, and the device is cpu",
       "Record a step once for each shape that it is padded to, and replay it in one call.",
       "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
-    ),
-    row(
-      "speculation",
-      "off",
-      "off",
-      ["ngram", "draft", "off"],
-      "modelled",
-      "The engine has no drafter yet.",
-      "Guess some tokens ahead and check them in one step.",
-      "Leviathan et al. 2023, arXiv:2211.17192",
     ),
   ],
   measure: {

@@ -211,7 +211,6 @@ def describe(
         num_blocks=memory.num_blocks,
         device=resolved.device,
         dtype=resolved.dtype,
-        weights=resolved.weights,
         switches=resolved.switches,
         why=dict(resolved.why),
         eos_token_ids=spec.eos_token_ids,

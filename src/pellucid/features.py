@@ -33,8 +33,6 @@ class Feature(NamedTuple):
     off: str
     """The value that means: without this optimization."""
     exactness: Exactness
-    live: bool
-    """Whether it can change while the engine runs; otherwise it needs a reload."""
     conflicts: tuple[str, ...]
     """`key=value` of other switches that it does not work with."""
     home: str
@@ -51,7 +49,6 @@ FEATURES: tuple[Feature, ...] = (
         default="on",
         off="off",
         exactness="token",
-        live=False,
         conflicts=(),
         home="scheduler.py",
         about=(
@@ -67,7 +64,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="naive",
         exactness="token",
-        live=False,
         conflicts=(),
         home="attention/flash.py",
         about=(
@@ -84,7 +80,6 @@ FEATURES: tuple[Feature, ...] = (
         default="continuous",
         off="static",
         exactness="token",
-        live=False,
         conflicts=(),
         home="scheduler.py",
         about=(
@@ -101,7 +96,6 @@ FEATURES: tuple[Feature, ...] = (
         default="-1",
         off="0",
         exactness="token",
-        live=False,
         conflicts=(),
         home="scheduler.py",
         about=(
@@ -118,7 +112,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="off",
         exactness="token",
-        live=False,
         conflicts=(),
         home="kernels/ops.py",
         about=(
@@ -134,7 +127,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="off",
         exactness="token",
-        live=False,
         conflicts=(),
         home="kernels/triton/gemv.py",
         about=(
@@ -152,7 +144,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="sort",
         exactness="distribution",
-        live=False,
         conflicts=(),
         home="kernels/triton/sample.py",
         about=(
@@ -169,7 +160,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="off",
         exactness="bit",
-        live=False,
         conflicts=("attention=naive", "attention=sdpa"),
         home="runner/executors.py",
         about=(
@@ -186,7 +176,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="off",
         exactness="token",
-        live=False,
         conflicts=("kv_cache=off",),
         home="runner/lanes.py",
         about=(
@@ -203,7 +192,6 @@ FEATURES: tuple[Feature, ...] = (
         default="auto",
         off="dense",
         exactness="token",
-        live=False,
         conflicts=(),
         home="quant/packed.py",
         about=(

@@ -208,8 +208,6 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     num_blocks: int
     device: str
     dtype: str
-    weights: str = "dense"
-    """dense, or packed where the file's blocks are multiplied as they are."""
     switches: dict[str, str] = {}
     """Every row of the switchboard, and what it came to here."""
     why: dict[str, str] = {}

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import (
@@ -25,6 +26,7 @@ from pellucid.request import (
     Stats,
     TokenLogprob,
 )
+from pellucid.resolve import MachineFacts, resolve
 
 BOS, EOS, PAD, ODD = 256, 257, 258, 259
 SPECIALS = {BOS: "<bos>", EOS: "<eos>", PAD: "<pad>"}
@@ -109,6 +111,7 @@ class Answer:
 
 class FakeEngine:
     def __init__(self, *, step_s: float = 0.0, max_open: int = 64) -> None:
+        resolved = resolve(EngineConfig(), SPEC, MachineFacts())
         self.info = EngineInfo(
             model="fake",
             context_length=CONTEXT_LENGTH,
@@ -117,7 +120,8 @@ class FakeEngine:
             num_blocks=NUM_BLOCKS,
             device="cpu",
             dtype="float32",
-            weights="dense",
+            switches=resolved.switches,
+            why=dict(resolved.why),
             ledger=["weights 0 GiB"],
         )
         self.step_s = step_s

@@ -47,9 +47,11 @@ def test_capabilities(server: Running) -> None:
     switches = {row["key"]: row for row in told["switches"]}
     assert set(switches) == {f.key for f in FEATURES}
     for row in switches.values():
-        assert row["state"] in ("live", "reload", "modelled", "absent")
-        assert row["state"] == "live" or row["why"]
+        assert row["why"] == told["engine"]["why"][row["key"]] != ""
+        assert row["flag"] == f"--{row['key'].replace('_', '-')}"
         assert row["about"] and row["paper"] and row["choices"]
+    assert switches["graphs"]["current"] == "off"
+    assert "need an NVIDIA GPU" in switches["graphs"]["why"]
     assert max(told["measure"]["lengths"]) < told["model"]["context_length"]
 
 

@@ -10,8 +10,10 @@ export interface Switch {
   readonly default: string;
   readonly off: string;
   readonly current: string;
-  readonly state: "live" | "reload" | "modelled" | "absent";
+  /** Why it came to `current` here. */
   readonly why: string;
+  /** The server's option that sets it. */
+  readonly flag: string;
   readonly about: string;
   readonly paper: string;
   readonly exactness: string;
@@ -33,7 +35,7 @@ export interface Capabilities {
     readonly kv_bytes_per_token: number;
     readonly context_length: number;
   };
-  readonly engine: { readonly device: string; readonly dtype: string; readonly weights: string };
+  readonly engine: { readonly device: string; readonly dtype: string };
   readonly device: string;
   readonly switches: readonly Switch[];
   readonly measure: MeasureSettings;

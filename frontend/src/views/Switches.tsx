@@ -1,17 +1,9 @@
-// What can be switched in this engine, what it is set to, and whether this machine can do it.
+// What can be switched in this engine, what it came to on this machine, and why.
 
 import type { JSX } from "preact";
 import type { Switch } from "../api/types";
-import { DEFAULT_CHOICES, settled } from "../model/work";
 import { capabilities } from "../state/server";
 import { AboutEffects, EffectOf } from "./Effects";
-
-const STATES: Record<Switch["state"], string> = {
-  live: "can change while it runs",
-  reload: "needs a reload",
-  modelled: "modelled only",
-  absent: "not on this machine",
-};
 
 const EXACTNESS: Record<string, string> = {
   bit: "The same bits either way",
@@ -27,6 +19,7 @@ export function SwitchesView(): JSX.Element {
       <h2>Switches</h2>
       <p class="lead">
         Every optimization of this engine is one switch with an off value, so that its effect can be measured.
+        Switches are set when the server starts.
       </p>
       <AboutEffects />
       <ul class="switches">
@@ -41,18 +34,15 @@ export function SwitchesView(): JSX.Element {
 function Row({ row }: { row: Switch }): JSX.Element {
   const on = row.current !== row.off;
   return (
-    <li class={`switch ${row.state}`}>
+    <li class="switch">
       <h3>
         <code>{row.key}</code>
       </h3>
       <p class="value">
         <strong>{on ? "on" : "off"}</strong>{" "}
-        {row.current !== "on" && row.current !== "off" && <code>{inWords(row.key, row.current)}</code>}
+        {row.current !== "on" && row.current !== "off" && <code>{row.current}</code>}
       </p>
-      <p class="state">
-        {STATES[row.state]}
-        {row.why && <span class="note">: {row.why}</span>}
-      </p>
+      <p class="state">{row.why}</p>
       <EffectOf name={row.key} />
       <details>
         <summary>
@@ -64,17 +54,10 @@ function Row({ row }: { row: Switch }): JSX.Element {
           {row.choices
             .map((choice) => (choice === row.off && choice !== "off" ? `${choice} (off)` : choice))
             .join(", ")}
-          . Default: {inWords(row.key, row.default)}. {EXACTNESS[row.exactness] ?? row.exactness}. Source:{" "}
-          {row.paper}.
+          . Default: {row.default === "-1" ? "auto" : row.default}. Set by <code>{row.flag}</code>.{" "}
+          {EXACTNESS[row.exactness] ?? row.exactness}. Source: {row.paper}.
         </p>
       </details>
     </li>
   );
-}
-
-/** -1 stands for what suits the kind of device: here it is the number that it comes to. */
-function inWords(key: string, value: string): string {
-  if (key !== "chunked_prefill" || value !== "-1") return value;
-  const device = capabilities.value?.engine.device.startsWith("cuda") ? "cuda" : "cpu";
-  return `auto: ${settled(DEFAULT_CHOICES, device).chunked_prefill}`;
 }

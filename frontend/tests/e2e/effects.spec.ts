@@ -63,12 +63,10 @@ test("where nothing can be modelled the page says why, and shows no number", asy
   await expect(page.getByText(/it lacks what the model needs: model\.spec is missing/)).toBeVisible();
 });
 
-test("a chunk size that is left to the engine is shown as what it comes to", async ({ open, page }) => {
-  await page.route("**/explorer/v1/capabilities", async (route) => {
-    const answer = (await (await route.fetch()).json()) as { switches: object[] };
-    const chunked = { ...answer.switches[0], key: "chunked_prefill", current: "-1", default: "-1", off: "0" };
-    await route.fulfill({ json: { ...answer, switches: [chunked] } });
-  });
+test("beside each switch stands why it came to its value on this machine", async ({ open, page }) => {
   await open("#v=1&view=switches");
-  await expect(row(page, "chunked_prefill").locator(".value")).toHaveText("on auto: 512");
+  await expect(row(page, "graphs").locator(".value")).toHaveText("off");
+  await expect(row(page, "graphs").locator(".state")).toHaveText(/CUDA graphs need an NVIDIA GPU/);
+  await row(page, "graphs").getByText("What it does").click();
+  await expect(row(page, "graphs").getByText("--graphs")).toBeVisible();
 });

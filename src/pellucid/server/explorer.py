@@ -89,16 +89,21 @@ def live_lengths(context_length: int) -> list[int]:
 
 
 def switch(feature: Feature, served: Served) -> dict[str, Any]:
-    """A row of the switchboard, and how it stands here."""
-    current = served.info.switches.get(feature.key, feature.default)
-    asked = str(getattr(served.config, feature.key))
-    state, why = "reload", f"start the server with --{feature.key.replace('_', '-')}"
-    if feature.live:
-        state, why = "live", ""
-    elif asked == "auto" and current == feature.off:
-        state, why = "absent", "left to choose, the engine found nothing better on this machine"
-    row = feature._asdict() | {"current": current, "state": state, "why": why}
-    return {key: value for key, value in row.items() if key not in ("live", "conflicts")}
+    """A row of the switchboard, what the switch came to here and why, and how to set it."""
+    info = served.info
+    return {
+        "key": feature.key,
+        "summary": feature.summary,
+        "choices": feature.choices,
+        "default": feature.default,
+        "off": feature.off,
+        "current": info.switches.get(feature.key, feature.default),
+        "why": info.why.get(feature.key, ""),
+        "flag": f"--{feature.key.replace('_', '-')}",
+        "exactness": feature.exactness,
+        "about": feature.about,
+        "paper": feature.paper,
+    }
 
 
 async def measure(request: HttpRequest) -> Response:
