@@ -101,7 +101,7 @@ PIECES = st.one_of(
     st.text(st.characters(categories=("So", "Sk", "Sm", "Sc")), min_size=1, max_size=3),
     st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), min_size=1, max_size=4),
     st.text(st.characters(min_codepoint=0x1F300, max_codepoint=0x1FAFF), min_size=1, max_size=2),
-    st.text(st.characters(max_codepoint=0x9F, categories=("Cc",)), min_size=1, max_size=3),
+    st.text(st.characters(max_codepoint=0x9F, categories=["Cc"]), min_size=1, max_size=3),
     st.text(st.characters(categories=("Mn", "Mc", "Lm", "Nl", "No", "Lt")), min_size=1, max_size=3),
 )
 TEXTS = st.one_of(

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 import time
+from typing import Any
 
 import gguf
 import numpy as np
@@ -41,7 +42,9 @@ def oracle(kind: str, data: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.asarray(gguf.quants.dequantize(data.numpy(), kind_number)))
 
 
-def assert_close(got: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias=None) -> None:
+def assert_close(
+    got: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, bias: Any = None
+) -> None:
     """Within float32 rounding of a sum: relative to the sum of the terms' magnitudes."""
     want = x.double() @ weight.double().T
     size = x.double().abs() @ weight.double().abs().T
@@ -188,7 +191,7 @@ def test_workers_sleep_when_idle() -> None:
     assert time.process_time() - before < 0.05
 
 
-def _multiply_in_child(queue: multiprocessing.Queue, matrix, x: torch.Tensor) -> None:
+def _multiply_in_child(queue: Any, matrix: Any, x: torch.Tensor) -> None:
     queue.put(matrix.matmul(x).tolist())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -86,7 +87,7 @@ def make_case(
     return Case(q, keys, values, rows, tables.int().to(device), out)
 
 
-def expect(case: Case, **options: float) -> None:
+def expect(case: Case, **options: Any) -> None:
     """`case.out` is the attention of the case's rows; tokens of others, or of rows without context,
     are as they were."""
     want = paged_attention(case.q, case.kv, case.rows, case.tables, **options)
@@ -98,7 +99,7 @@ def expect(case: Case, **options: float) -> None:
     torch.testing.assert_close(case.out.double(), want, atol=error, rtol=error)
 
 
-def flash(case: Case, tiling: Tiling = SMALL, **options: float) -> None:
+def flash(case: Case, tiling: Tiling = SMALL, **options: Any) -> None:
     group = case.q.shape[1] // case.keys.shape[2]
     device = case.q.device
     tiles = listed(case.rows, group, tiling.block_m)
@@ -123,7 +124,7 @@ def decode(
     num_splits: int = 1,
     scratch: Scratch | None = None,
     tiling: DecodeTiling | None = None,
-    **options: float,
+    **options: Any,
 ) -> None:
     firsts, _, contexts = (
         torch.tensor(column, dtype=torch.int32, device=case.q.device)
@@ -152,7 +153,16 @@ LIMITS = st.sampled_from([{}, {"window": 1}, {"window": 20}, {"softcap": 5.0}])
     limits=LIMITS,
     seed=st.integers(0, 99),
 )
-def test_flash(lengths, shape, page_size, dtype, heads_first, limits, seed, device) -> None:
+def test_flash(
+    lengths: Any,
+    shape: tuple[int, int, int],
+    page_size: int,
+    dtype: torch.dtype,
+    heads_first: bool,
+    limits: Any,
+    seed: int,
+    device: str,
+) -> None:
     heads, kv_heads, dim = shape
     case = make_case(
         lengths, device, heads=heads, kv_heads=kv_heads, dim=dim, page_size=page_size,
@@ -198,7 +208,16 @@ def test_tiles_are_heavy_first_and_complete() -> None:
     seed=st.integers(0, 99),
 )
 def test_decode(
-    contexts, num_new, shape, page_size, dtype, heads_first, limits, num_splits, seed, device
+    contexts: list[int],
+    num_new: int,
+    shape: tuple[int, int, int],
+    page_size: int,
+    dtype: torch.dtype,
+    heads_first: bool,
+    limits: Any,
+    num_splits: int,
+    seed: int,
+    device: str,
 ) -> None:
     heads, kv_heads, dim = shape
     case = make_case(
@@ -238,7 +257,7 @@ def test_splits_fill_the_chip_and_no_more() -> None:
         (lambda c: setattr(c, "q", c.q.mT.contiguous().mT), "dense"),
     ],
 )
-def test_what_does_not_fit_is_named(device: str, change, names: str) -> None:
+def test_what_does_not_fit_is_named(device: str, change: Any, names: str) -> None:
     for run in (flash, decode):
         case = make_case([(1, 5)], device)
         change(case)

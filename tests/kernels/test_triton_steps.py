@@ -105,7 +105,8 @@ def test_rotation_and_write(
     qkv = normal(device, dtype, seed, tokens, num_heads + 2 * kv_heads, dim)
     norms = None
     if normed:
-        norms = tuple(normal(device, torch.float32, seed + 1 + i, dim) for i in range(2))
+        first, second = (normal(device, torch.float32, seed + 1 + i, dim) for i in range(2))
+        norms = first, second
     angles = normal(device, torch.float32, seed + 3, tokens, half)
     rotation = (angles.cos(), angles.sin())
     pages = 2 + tokens // 4

@@ -140,11 +140,11 @@ def test_graphs_give_the_bits_of_eager(smollm2_path: Path) -> None:
         run = padded.run
 
         def keep(*args: Any, run: Any = run, steps: list[torch.Tensor] = steps) -> torch.Tensor:
-            logits = run(*args)
+            logits: torch.Tensor = run(*args)
             steps.append(logits.clone())
             return logits
 
-        padded.run = keep  # type: ignore[method-assign]
+        padded.run = keep  # type: ignore[assignment, method-assign]
         for prompts in (PROMPTS, PROMPTS[:1], PROMPTS[:3]):
             params = SamplingParams(temperature=0.8, seed=3, max_tokens=NUM_TOKENS, ignore_eos=True)
             llm.generate(prompts, params)

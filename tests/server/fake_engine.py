@@ -231,7 +231,7 @@ def play(request: Request, index: int) -> Iterator[Output]:
     text, reason, stop = letters(index, min(most, own_end)), "length", None
     if own_end < most:
         reason = "stop"
-    cuts = [(text.find(s), s) for s in params.stop if s in text]
+    cuts: list[tuple[int, str | int]] = [(text.find(s), s) for s in params.stop if s in text]
     cuts += [(text.find(chr(t)), t) for t in params.stop_token_ids if chr(t) in text]
     shown = text
     if cuts:

@@ -52,8 +52,9 @@ class Running:
         return self._http
 
     def openai(self, api_key: str = "none") -> openai.OpenAI:
+        http: Any = self._http  # the types name a newer httpx than the one that works
         return openai.OpenAI(
-            base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, http_client=self._http
+            base_url=f"{self.url}/v1", api_key=api_key, max_retries=0, http_client=http
         )
 
     def close(self) -> None:
@@ -64,13 +65,18 @@ class ThreadHost:
     """The real worker around an engine in a thread of this process."""
 
     link: EngineLink
+    worker: threading.Thread
 
     @classmethod
     async def spawn(cls, engine: FakeEngine) -> ThreadHost:
         self = cls()
         ours, theirs = socket.socketpair()
-        args = (lambda config: engine, theirs, fake_measure)
-        self.worker = threading.Thread(target=lambda: (run(*args), theirs.close()))
+
+        def work() -> None:
+            run(lambda config: engine, theirs, fake_measure)
+            theirs.close()
+
+        self.worker = threading.Thread(target=work)
         self.worker.start()
         self.link = await EngineLink.open(ours)
         return self
@@ -104,11 +110,11 @@ def running(
         await supervisor.load()
         served = Served(
             engine=supervisor,
-            tokenizer=tokenizer,
+            tokenizer=tokenizer,  # type: ignore[arg-type]
             names=["fake", "alias"],
             spec=SPEC,
             config=EngineConfig(),
-            **limits,  # type: ignore[arg-type]
+            **limits,
         )
         sock = bind("127.0.0.1", 0)
         config = uvicorn.Config(

@@ -174,11 +174,11 @@ def test_stream_joins_to_the_plain_answer(server: Running) -> None:
     *body, last = [chunk.to_dict() for chunk in chunks]
     assert last["choices"] == [] and last["usage"] == whole["usage"]
     assert all(chunk["usage"] is None for chunk in body)
-    for choice in whole["choices"]:  # type: ignore[attr-defined]
+    for choice in whole["choices"]:
         mine = [
             entry
             for chunk in body
-            for entry in chunk["choices"]  # type: ignore[attr-defined]
+            for entry in chunk["choices"]
             if entry["index"] == choice["index"]
         ]
         *content, end = mine
@@ -252,7 +252,8 @@ def complete(server: Running, prompt: Any, **body: Any) -> dict[str, Any]:
 
 def sent(server: Running) -> list[int]:
     assert server.engine
-    return server.engine.requests[-1].prompt_token_ids
+    ids: list[int] = server.engine.requests[-1].prompt_token_ids
+    return ids
 
 
 def test_special_tokens_in_a_text_prompt(server: Running) -> None:

@@ -219,8 +219,8 @@ def test_what_comes_in_one_piece_with_the_end_is_not_lost() -> None:
     with ours, theirs:
         settings = {**SHORT, "max_seconds": 0.5}
         request = Request(id="r", prompt_token_ids=[97], params=SamplingParams(max_tokens=1))
-        commands = [Measure("job", settings), Abort("job"), Add(request)]
-        ours.sendall(b"".join(map(frame, commands)))
+        commands: list[Any] = [Measure("job", settings), Abort("job"), Add(request)]
+        ours.sendall(b"".join(frame(command) for command in commands))
         engine = FakeEngine()
         args = (engine, Channel(theirs), 8, fake_measure)
 

@@ -221,8 +221,8 @@ REFUSALS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("kind", "fields", "param"), REFUSALS)
 def test_refused_by_name(server: Running, kind: str, fields: dict[str, Any], param: str) -> None:
-    paths = {"text": [TEXT], "chat": [CHAT], "both": [TEXT, CHAT]}[kind]
-    for base in paths:
+    paths: dict[str, list[dict[str, Any]]] = {"text": [TEXT], "chat": [CHAT], "both": [TEXT, CHAT]}
+    for base in paths[kind]:
         path = "/v1/chat/completions" if base is CHAT else "/v1/completions"
         response = post(server, path, {**base, **fields})
         assert response.status_code == 400, response.text
@@ -272,7 +272,7 @@ def test_repeat_penalty_is_another_name(server: Running) -> None:
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 def test_the_models_defaults_stand_behind_what_is_sent(start: Any, path: str) -> None:
     base = CHAT if "chat" in path else TEXT
-    defaults = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1}
+    defaults: dict[str, Any] = {"temperature": 0.6, "top_k": 20, "repetition_penalty": 1.1}
     with start(FakeEngine(), sampling_defaults=defaults) as server:
 
         def params(**sent: Any) -> SamplingParams:

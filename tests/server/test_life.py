@@ -20,6 +20,7 @@ import psutil
 import pytest
 from fake_engine import FakeEngine
 from fake_server import Running
+from starlette.requests import ClientDisconnect
 
 from pellucid.server import http as server_http
 from pellucid.server.serve import bind
@@ -38,7 +39,7 @@ def wait_for(condition: Any, seconds: float = 5) -> float:
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 def test_leaving_a_stream_aborts(server: Running, path: str) -> None:
-    body = {"stream": True, "n": 2}
+    body: dict[str, Any] = {"stream": True, "n": 2}
     body |= (
         {"messages": [{"role": "user", "content": "SLOW"}]}
         if "chat" in path
@@ -289,7 +290,7 @@ def test_until_disconnect_cancels_the_work() -> None:
         async def receive() -> Any:
             return {"type": "http.disconnect"}
 
-        with pytest.raises(server_http.ClientDisconnect):
+        with pytest.raises(ClientDisconnect):
             await server_http.until_disconnect(receive, work())
         assert cancelled.is_set()
 

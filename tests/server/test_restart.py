@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import httpx
@@ -96,7 +97,7 @@ def test_a_kill_without_work(start: Callable[..., Any]) -> None:
     with start() as server:
         for restarts in (1, 2):
             os.kill(server.pid, signal.SIGKILL)
-            wait_for(lambda n=restarts: up_again(server, n))
+            wait_for(partial(up_again, server, restarts))
             response = server.http().post("/v1/completions", json={"prompt": "x"})
             assert response.status_code == 200
 

@@ -55,7 +55,9 @@ def test_the_modelled_crossing_is_that_of_the_closed_form() -> None:
     found = modelled(h100, H100, LIMIT)
     for name, part in (("s05", 0.05), ("s10", 0.1), ("s50", 0.5)):
         value = found[name].value
-        assert value == pytest.approx(part / (1 - part) * rest / 131_072, rel=2e-3)
+        assert value is not None and value == pytest.approx(
+            part / (1 - part) * rest / 131_072, rel=2e-3
+        )
         assert h100(value).share() >= part > h100(value - 1).share()
         assert found[name].status == "found" and found[name].kind == "spec"
 
@@ -95,16 +97,16 @@ def test_isotonic_rises_and_keeps_the_mean(values: list[float]) -> None:
     assert isotonic(sorted(values)) == sorted(values)
 
 
-share = st.floats(0, 1)
+shares = st.floats(0, 1)
 
 
-@given(st.lists(share, max_size=12), st.lists(share, min_size=1, max_size=12))
+@given(st.lists(shares, max_size=12), st.lists(shares, min_size=1, max_size=12))
 def test_what_falls_and_then_rises_is_left_as_it_is(down: list[float], up: list[float]) -> None:
     values = [*sorted(down, reverse=True), *sorted(up)]
     assert valley(values) == pytest.approx(values, abs=1e-12)
 
 
-@given(st.lists(share, min_size=1, max_size=12))
+@given(st.lists(shares, min_size=1, max_size=12))
 def test_a_valley_has_one_turn_and_is_nearer_than_a_line_that_rises(values: list[float]) -> None:
     def error(fit: list[float]) -> float:
         return math.fsum((a - b) ** 2 for a, b in zip(values, fit, strict=True))

@@ -67,9 +67,10 @@ def write(
     writer.add_eos_token_id(1)
     for key, value in keys.items():
         name = f"{arch}.{key.replace('__', '.')}"
-        if isinstance(value, (list, str)):
-            add = writer.add_array if isinstance(value, list) else writer.add_string
-            add(name, value)
+        if isinstance(value, list):
+            writer.add_array(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
         elif isinstance(value, bool):
             writer.add_bool(name, value)
         elif isinstance(value, float):
@@ -78,7 +79,7 @@ def write(
             writer.add_uint32(name, value)
     for name, array in (weights or tensors()).items():
         kind = (kinds or {}).get(name)
-        writer.add_tensor(name, array, raw_dtype=kind and gguf.GGMLQuantizationType[kind])
+        writer.add_tensor(name, array, raw_dtype=gguf.GGMLQuantizationType[kind] if kind else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

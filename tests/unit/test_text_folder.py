@@ -157,7 +157,7 @@ def test_choice_of_detokenizer(
 
 def sentencepiece_json(decoder: dict[str, Any]) -> dict[str, Any]:
     pieces = ["▁", "a", "b", "▁a", "ab", "▁ab", *(f"<0x{value:02X}>" for value in range(256))]
-    content = tokenizer_json(byte_level_metadata(), decoder=decoder)
+    content: dict[str, Any] = tokenizer_json(byte_level_metadata(), decoder=decoder)
     content["model"] |= {
         "byte_fallback": True,
         "vocab": {text: token for token, text in enumerate(pieces)},

@@ -48,11 +48,11 @@ def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device="meta")
 
 
-class Notes(TorchDispatchMode):
+class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Clock, small steps and attention, and torch's own sums and roundings: all written down."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.kernels: Kernels = defaultdict(Counter)
         self._since: list[str] = []
 
@@ -118,7 +118,7 @@ class Load:
     dtype, device = torch.bfloat16, torch.device("meta")
 
     def __init__(self, spec: ModelSpec, notes: Notes) -> None:
-        self.units = units.GemvUnits(notes, torch.bfloat16)  # type: ignore[arg-type]
+        self.units = units.GemvUnits(notes, torch.bfloat16)
         self._spec = spec
         self._notes = notes
 
@@ -157,10 +157,11 @@ def launched(spec: ModelSpec, tokens: int, monkeypatch: pytest.MonkeyPatch) -> K
     pages = meta(1, 16, spec.num_kv_heads, spec.head_dim)
     cache: Any = SimpleNamespace(layers=[KVLayer(pages, pages)] * spec.num_layers)
     model = Decoder(spec, Load(spec, notes), spec.context_length)  # type: ignore[arg-type]
+    kernels: Kernels = notes.kernels
     with notes:
         hidden = model.forward(batch, cache, notes, notes)
         model.logits(hidden, notes)
-    return notes.kernels
+    return kernels
 
 
 def counted(spec: ModelSpec, tokens: int) -> Kernels:
