@@ -34,7 +34,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     temperature: float = 1.0
     """Logits are divided by it; 0 takes the most likely token (greedy)."""
     top_k: int = 0
-    """Keep the k most likely tokens; 0: all."""
+    """Keep the k most likely tokens; 0 or -1: all."""
     top_p: float = 1.0
     """Keep the fewest most likely tokens whose probabilities add up to this."""
     min_p: float = 0.0
@@ -48,7 +48,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     logit_bias: dict[int, float] = {}
     """Added to the logits of these token ids."""
     seed: int | None = None
-    """Same seed, same tokens, whatever else is in the batch; None: a fresh one."""
+    """Same seed, same tokens, whatever else is in the batch; None or -1: a fresh one."""
     n: int = 1
     """Independent answers to the prompt."""
     stop: tuple[str, ...] = ()
@@ -67,6 +67,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
             msgspec.structs.force_setattr(self, "stop", (self.stop,))
+        for name in ("top_k", "seed"):
+            if getattr(self, name) == -1:  # how many clients write "all", and "a fresh one"
+                msgspec.structs.force_setattr(self, name, 0 if name == "top_k" else None)
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is None and name in _OPTIONAL:
@@ -76,6 +79,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise InputError(f"{name} must be a {what}, not {value!r}", param=name)
             if not (low <= value <= high) or math.isnan(value):
                 raise InputError(f"{name} must be {_span(low, high)}, not {value!r}", param=name)
+            if name in _COUNTS and value > _MANY:
+                msgspec.structs.force_setattr(self, name, _MANY)
         if self.repetition_penalty == 0:
             raise InputError(
                 "repetition_penalty must be above 0; 1 turns it off", param="repetition_penalty"
@@ -91,8 +96,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
         if not all(isinstance(text, str) and text for text in self.stop):
             raise InputError("stop strings must be non-empty text", param="stop")
+        for token in self.stop_token_ids:
+            if type(token) is not int or not 0 <= token <= _MANY:
+                raise InputError(
+                    f"stop_token_ids must be token ids, not {token!r}", param="stop_token_ids"
+                )
         for token, bias in self.logit_bias.items():
-            if not isinstance(token, int) or not -100 <= bias <= 100:
+            if type(token) is not int or not 0 <= token <= _MANY or not -100 <= bias <= 100:
                 raise InputError(
                     f"logit_bias maps token ids to numbers of -100 to 100, not {token!r}: {bias!r}",
                     param="logit_bias",
@@ -100,6 +110,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 _INT = 2**63 - 1
+_MANY = 2**31 - 1
+"""More tokens than any vocabulary or context has: what is above means the same, and fits."""
+_COUNTS = frozenset({"max_tokens", "min_tokens", "top_k"})
 _OPTIONAL = frozenset({"max_tokens", "seed", "logprobs", "prompt_logprobs"})
 _FLOATS = frozenset(
     ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"]

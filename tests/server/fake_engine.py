@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -68,9 +68,17 @@ class FakeTokenizer:
     pad_token_id = PAD
     chat_template = TEMPLATE
     vocab_size = VOCAB_SIZE
+    parsed_names: ClassVar[dict[str, int]] = {name: token for token, name in SPECIALS.items()}
+    roles: ClassVar[dict[str, str]] = {"bos_token": SPECIALS[BOS], "eos_token": SPECIALS[EOS]}
+
+    def encode_marked(self, text: str, mark: str) -> list[int]:
+        ids, marked = self.encode(text, add_special_tokens=False), list(mark.encode())
+        size = len(marked)
+        places = [i for i in range(len(ids)) if ids[i : i + size] == marked]
+        return [t for i, t in enumerate(ids) if not any(p <= i < p + size for p in places)]
 
     def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = False
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[int]:
         if parse_special:
             for token, name in SPECIALS.items():

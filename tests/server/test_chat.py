@@ -174,6 +174,12 @@ def test_logprobs(server: Running) -> None:
     assert second.logprob == -7.5 and len(second.top_logprobs) == 2
 
 
+def test_no_top_logprobs_need_no_logprobs(server: Running) -> None:
+    body = {"messages": USER, "max_tokens": 2, "logprobs": False, "top_logprobs": 0}
+    response = server.http().post("/v1/chat/completions", json=body)
+    assert response.status_code == 200 and response.json()["choices"][0]["logprobs"] is None
+
+
 def test_logprobs_without_top(server: Running) -> None:
     answer = server.openai().chat.completions.create(
         model="fake", messages=USER, max_tokens=2, logprobs=True

@@ -294,3 +294,17 @@ def test_chats_have_the_fields_of_templated() -> None:
 def test_best_of_n(server: Running) -> None:
     assert post(server, "/v1/completions", {**TEXT, "best_of": 2, "n": 2}).status_code == 200
     assert post(server, "/v1/completions", {**TEXT, "best_of": 1}).status_code == 200
+
+
+@pytest.mark.parametrize(("name", "status"), [("top_k", 200), ("max_tokens", 400)])
+def test_counts_beyond_any_number(server: Running, name: str, status: int) -> None:
+    body = {**TEXT, "max_tokens": 1, name: 1 << 70}
+    assert post(server, "/v1/completions", body).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("stop_token_ids", [1 << 64]), ("logit_bias", {str(1 << 64): 1})]
+)
+def test_ids_beyond_any_number_are_refused(server: Running, field: str, value: Any) -> None:
+    response = post(server, "/v1/completions", {**TEXT, field: value})
+    assert response.status_code == 400 and response.json()["error"]["param"] == field

@@ -178,7 +178,7 @@ def test_logprobs_are_the_models_own() -> None:
         ("temperature", float("nan")),
         ("temperature", True),
         ("top_p", 1.5),
-        ("top_k", -1),
+        ("top_k", -2),
         ("min_p", -0.1),
         ("n", 0),
         ("n", 1.5),

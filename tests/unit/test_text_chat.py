@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from text_vocab import TEMPLATE, byte_level, byte_level_metadata, spm_metadata
+from text_vocab import (
+    TEMPLATE,
+    byte_level,
+    byte_level_metadata,
+    save_folder,
+    spm_metadata,
+    tokenizer_json,
+)
 
 from pellucid.errors import InputError, ModelError
 from pellucid.text import chat
@@ -61,6 +69,26 @@ def test_text_in_other_variables_is_text() -> None:
     ids = encode_chat(tokenizer, HELLO, facts=["a<|im_end|>"])
     assert [token for token in ids if tokenizer.is_special(token)] == [1]
     assert tokenizer.decode(ids) == "a<|im_end|>"
+
+
+def test_keys_are_text_too() -> None:
+    """The schema of a tool is given to the template as it was sent."""
+    for call in ("tojson", "tojson(ensure_ascii=True)"):
+        tokenizer = with_template("{{ tools | CALL }}".replace("CALL", call))
+        ids = encode_chat(tokenizer, HELLO, tools=[{"parameters": {"x<|im_end|>": 1}}])
+        assert not any(map(tokenizer.is_special, ids))
+        assert tokenizer.decode(ids) == '[{"parameters": {"x<|im_end|>": 1}}]'
+
+
+def test_names_that_converters_mistype_are_text_in_a_message() -> None:
+    metadata = byte_level_metadata()
+    tokens, types = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type"))
+    tokenizer = byte_level(tokens=[*tokens, "<|fim_prefix|>"], token_type=[*types, 1])
+    mark = len(tokens)
+    assert tokenizer.encode("<|fim_prefix|>") == [mark]
+    ids = encode_chat(tokenizer, [{"role": "user", "content": "a<|fim_prefix|>"}])
+    assert mark not in ids
+    assert "a<|fim_prefix|>" in tokenizer.decode(ids)
 
 
 def test_text_in_a_message_is_text_for_spm() -> None:
@@ -168,6 +196,90 @@ def test_template_writes_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_templates_use(template: str, want: str) -> None:
     assert render_chat(with_template(template), HELLO) == want
+
+
+TEXT = [{"role": "user", "content": "Köln <b>"}]
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        ("tojson", '["Köln <b>", {"b": 1, "a": 2}]'),
+        ("tojson(ensure_ascii=False)", '["Köln <b>", {"b": 1, "a": 2}]'),
+        ("tojson(ensure_ascii=True)", '["K\\u00f6ln <b>", {"b": 1, "a": 2}]'),
+        ("tojson(True)", '["K\\u00f6ln <b>", {"b": 1, "a": 2}]'),
+        ("tojson(sort_keys=True)", '["Köln <b>", {"a": 2, "b": 1}]'),
+        ("tojson(separators=(',', ':'))", '["Köln <b>",{"b":1,"a":2}]'),
+        ("tojson(ensure_ascii=False, indent=1)", '[\n "Köln <b>",\n {\n  "b": 1,\n  "a": 2\n }\n]'),
+    ],
+)
+def test_tojson_takes_what_transformers_takes(call: str, want: str) -> None:
+    template = "{{ [messages[0].content, {'b': 1, 'a': 2}] | CALL }}".replace("CALL", call)
+    assert render_chat(with_template(template), TEXT) == want
+
+
+def test_templates_know_tokens_by_their_roles() -> None:
+    tokenizer = with_template("{{ bos_token }}{{ unk_token }}{{ pad_token }}{{ cls_token }}")
+    assert render_chat(tokenizer, HELLO) == "<|im_start|><|endoftext|><|im_end|>"
+
+
+def test_roles_in_a_folder(tmp_path: Path) -> None:
+    config = {
+        "bos_token": "<|im_start|>",
+        "sep_token": {"content": "<|im_end|>"},
+        "additional_special_tokens": ["<a>", {"content": "<b>"}],
+        "chat_template": "{{ bos_token }}{{ sep_token }}{{ additional_special_tokens[1] }}",
+    }
+    content = tokenizer_json(byte_level_metadata())
+    folder = save_folder(tmp_path / "model", content, tokenizer_config=config)
+    tokenizer = Tokenizer.from_folder(folder)
+    assert render_chat(tokenizer, HELLO) == "<|im_start|><|im_end|><b>"
+    with pytest.raises(InputError, match="'sep_token' cannot be set"):
+        render_chat(tokenizer, HELLO, sep_token="x")
+
+
+def space_folder(path: Path, rstrip: bool) -> Tokenizer:
+    """SentencePiece with a space before the first word only; special tokens may swallow spaces."""
+    pieces = ["▁", *"abc<>/s[]INT", "▁a", "▁b", *(f"<0x{value:02X}>" for value in range(256))]
+    names = ["<s>", "</s>", "[INST]", "[/INST]"]
+    flags = {"single_word": False, "lstrip": False, "rstrip": rstrip, "normalized": False}
+    first = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+    content = tokenizer_json(byte_level_metadata()) | {
+        "added_tokens": [
+            {"id": len(pieces) + i, "content": name, "special": True, **flags}
+            for i, name in enumerate(names)
+        ],
+        "pre_tokenizer": first,
+        "decoder": first,
+    }
+    content["model"] |= {
+        "byte_fallback": True,
+        "vocab": {text: token for token, text in enumerate([*pieces, *names])},
+        "merges": [["▁", "a"], ["▁", "b"]],
+    }
+    template = "{{ bos_token }}{% for m in messages %}[INST]{{ m.content }}[/INST]\n{% endfor %}"
+    config = {"bos_token": "<s>", "chat_template": template}
+    return Tokenizer.from_folder(save_folder(path, content, tokenizer_config=config))
+
+
+@pytest.mark.parametrize("rstrip", [False, True])
+@given(st.lists(st.sampled_from(["a", " b", "</s>", "[INST]", "\n", "</s", "c", " "]), max_size=6))
+def test_a_name_in_a_message_changes_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, rstrip: bool, parts: list[str]
+) -> None:
+    """What the template wrote around the message has the ids that it has around any other."""
+    folder = tmp_path_factory.getbasetemp() / f"space-{rstrip}"
+    tokenizer = space_folder(folder, rstrip)
+
+    def around(content: str) -> tuple[list[int], list[int]]:
+        ids = encode_chat(tokenizer, [{"role": "user", "content": f"c{content}c"}])
+        special = [place for place, token in enumerate(ids) if tokenizer.is_special(token)]
+        assert len(special) == 3
+        return ids[: special[1] + 2], ids[special[2] - 1 :]
+
+    assert around("".join(parts)) == around("")
+    ids = encode_chat(tokenizer, [{"role": "user", "content": "".join(["c", *parts, "c"])}])
+    assert "".join(["c", *parts, "c"]) in tokenizer.decode(ids, skip_special_tokens=False)
 
 
 def test_today() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def test_named_tokens(tmp_path: Path) -> None:
         special_tokens_map={"eos_token": "<|im_end|>", "pad_token": "<tool>"},
         generation_config={"eos_token_id": [2, 3], "bos_token_id": 9},
     )
-    assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (1, 0)
+    assert (tokenizer.bos_token_id, tokenizer.pad_token_id) == (1, 3), "the older file's"
     assert tokenizer.eos_token_ids == (2, 3, 0)
     assert tokenizer.chat_template == "old"
 
@@ -112,23 +111,62 @@ def bos_template(token: int, name: str) -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("in_file", [False, True])
+@pytest.mark.parametrize("flag", [None, False, True])
+def test_tokenizer_json_alone_says_what_a_text_begins_with(
+    tmp_path: Path, in_file: bool, flag: bool | None
+) -> None:
+    """As in transformers 5, which passes over add_bos_token where there is a tokenizer.json."""
+    config = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    flags = {} if flag is None else {"add_bos_token": flag, "add_eos_token": flag}
+    post = bos_template(1, "<|im_start|>") if in_file else None
+    tokenizer = folder(tmp_path, {"post_processor": post}, tokenizer_config=config | flags)
+    assert tokenizer.encode("") == ([1] if in_file else [])
+    assert tokenizer.encode("a", add_special_tokens=False) == GGUF.encode("a")
+
+
+NEW = GGUF.vocab_size
+ENTRY = {"content": "<new>", "special": True, "lstrip": False, "rstrip": True, "normalized": False}
+
+
 @pytest.mark.parametrize(
-    ("in_file", "config", "want"),
+    ("files", "special"),
     [
-        (False, {}, []),
-        (True, {}, [1]),
-        (True, {"add_bos_token": True}, [1]),
-        (True, {"add_bos_token": False}, []),
-        (False, {"add_bos_token": True}, [1]),
-        (True, {"add_eos_token": True}, [1, 2]),
+        ({"tokenizer_config": {"added_tokens_decoder": {str(NEW): ENTRY}}}, True),
+        ({"tokenizer_config": {"additional_special_tokens": ["<new>"]}}, True),
+        ({"tokenizer_config": {"additional_special_tokens": [ENTRY]}}, True),
+        ({"tokenizer_config": {"extra_special_tokens": {"image_token": "<new>"}}}, True),
+        ({"tokenizer_config": {"image_token": "<new>"}}, True),
+        ({"special_tokens_map": {"additional_special_tokens": ["<new>"]}}, True),
+        ({"special_tokens_map": {"pad_token": ENTRY}}, True),
+        ({"added_tokens": {"<new>": NEW}}, False),
+        ({"added_tokens": {"<new>": NEW}, "tokenizer_config": {"pad_token": "<new>"}}, True),
     ],
 )
-def test_frame(tmp_path: Path, in_file: bool, config: dict[str, Any], want: list[int]) -> None:
-    names = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
-    post = bos_template(1, "<|im_start|>") if in_file else None
-    tokenizer = folder(tmp_path, {"post_processor": post}, tokenizer_config=names | config)
-    assert tokenizer.encode("") == want
-    assert tokenizer.encode("a", add_special_tokens=False) == GGUF.encode("a")
+def test_tokens_named_outside_tokenizer_json(
+    tmp_path: Path, files: dict[str, Any], special: bool
+) -> None:
+    tokenizer = folder(tmp_path, **files)
+    ids = tokenizer.encode("hello<new>hello")
+    assert ids == [*GGUF.encode("hello"), NEW, *GGUF.encode("hello")]
+    assert (tokenizer.vocab_size, tokenizer.is_special(NEW)) == (NEW + 1, special)
+    assert tokenizer.decode(ids) == ("hellohello" if special else "hello<new>hello")
+    as_text = tokenizer.encode("<new>", parse_special=False)
+    assert (NEW in as_text) is not special
+
+
+def test_what_is_declared_there_goes_before(tmp_path: Path) -> None:
+    """`<tool>` is an ordinary added token in tokenizer.json, and a special one here."""
+    entry = {**ENTRY, "content": "<tool>", "rstrip": False, "single_word": False}
+    tokenizer = folder(tmp_path, tokenizer_config={"added_tokens_decoder": {"3": entry}})
+    assert tokenizer.vocab_size == GGUF.vocab_size
+    assert tokenizer.decode([3, *GGUF.encode("hello")]) == "hello"
+
+
+@pytest.mark.parametrize("decoder", [[1], {"x": ENTRY}, {"1": "<new>"}, {"1": {"content": 3}}])
+def test_added_tokens_that_make_no_sense(tmp_path: Path, decoder: Any) -> None:
+    with pytest.raises(ModelError, match="added tokens make no sense"):
+        folder(tmp_path, tokenizer_config={"added_tokens_decoder": decoder})
 
 
 def test_long_texts_are_not_truncated(same: Tokenizer) -> None:
@@ -227,11 +265,6 @@ def test_no_tokenizer_json(tmp_path: Path) -> None:
         ("tokenizer.json", '{"model": 1}', r"tokenizer\.json: .*fetch the file again"),
         ("tokenizer_config.json", "{,}", r"tokenizer_config\.json: not valid JSON"),
         ("generation_config.json", "[]", r"generation_config\.json: holds no JSON object"),
-        (
-            "tokenizer_config.json",
-            json.dumps({"add_bos_token": True}),
-            r"add_bos_token is true, but there is no bos_token",
-        ),
     ],
 )
 def test_broken_files(tmp_path: Path, name: str, content: str, message: str) -> None:

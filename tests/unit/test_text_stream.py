@@ -169,6 +169,43 @@ def test_special_tokens_in_the_stream() -> None:
     assert shown.push(ids) == "<|im_start|>a"
 
 
+@pytest.mark.parametrize(
+    ("answer", "stops", "want", "stop"),
+    [
+        ("hello<|im_end|>world", ("<|im_end|>",), "hello", "<|im_end|>"),
+        ("hello\n<|im_start|>user", ("\n<|im_start|>user",), "hello", "\n<|im_start|>user"),
+        ("a<|im_start|>b<|im_end|>c", ("x<|im_end|>",), "abc", None),
+        ("a<|im_start|>b<|im_end|>c", ("<|im_end|>", "b<"), "a", "b<"),
+        ("<|im_start|>hello<|im_end|>", ("hello<|im_end|>",), "", "hello<|im_end|>"),
+        ("<|im_start|>", ("<|im_start|>x",), "", None),
+        ("é<|im_start|><|im_start|><tool>a", ("<|im_end|>",), "é<tool>a", None),
+    ],
+)
+def test_stop_strings_may_name_special_tokens(
+    answer: str, stops: tuple[str, ...], want: str, stop: str | None
+) -> None:
+    """They are not in the text that is shown, and yet they end it."""
+    for size in (1, 2, 50):
+        stream = open_text(BYTES, SamplingParams(stop=stops))
+        ids = BYTES.encode(answer)
+        text = "".join(stream.push(ids[i : i + size]) for i in range(0, len(ids), size))
+        assert (text + stream.finish(), stream.stopped) == (want, stop)
+
+
+@given(answers())
+def test_looking_for_special_tokens_changes_no_text(
+    answer: tuple[Tokenizer, list[int], list[list[int]]],
+) -> None:
+    """But for half characters, which end where a special token stands."""
+    tokenizer, _, pieces = answer
+    name = next(iter(tokenizer.parsed_names))
+    stream = open_text(tokenizer, SamplingParams(stop=(f"{name} never said",)))
+    plain = open_text(tokenizer, SamplingParams())
+    text = "".join([*map(stream.push, pieces), stream.finish()])
+    want = "".join([*map(plain.push, pieces), plain.finish()])
+    assert text == want or "\ufffd" in text
+
+
 def test_without_tokenizer() -> None:
     text = open_text(None, SamplingParams(max_tokens=3))
     assert isinstance(text, NullText)

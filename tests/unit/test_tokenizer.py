@@ -53,10 +53,22 @@ def test_merges_in_order() -> None:
 
 def test_special_tokens_as_text_and_as_tokens() -> None:
     text = "a<|im_end|><tool>"
-    as_text = BYTES.encode(text)
+    as_text = BYTES.encode(text, parse_special=False)
     assert BYTES.decode(as_text) == text
     assert len(as_text) == len("a<|im_end|>") + 1, "a user-defined token is matched always"
-    assert names(BYTES, BYTES.encode(text, parse_special=True)) == ["a", "<|im_end|>", "<tool>"]
+    assert names(BYTES, BYTES.encode(text)) == ["a", "<|im_end|>", "<tool>"]
+
+
+def test_fill_in_the_middle_marks_are_tokens() -> None:
+    """Converters type them as control tokens, or as nothing special: they count by their names."""
+    marks = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"]
+    metadata = byte_level_metadata()
+    tokens, types = (metadata[f"tokenizer.ggml.{key}"] for key in ("tokens", "token_type"))
+    for kind in (1, 3):
+        changed = {"tokens": [*tokens, *marks], "token_type": [*types, *[kind] * 3]}
+        tokenizer = byte_level(**changed)
+        ids = tokenizer.encode("<|fim_prefix|>a<|fim_suffix|>b<|fim_middle|>")
+        assert names(tokenizer, ids) == [marks[0], "a", marks[1], "b", marks[2]]
 
 
 def test_special_tokens_are_left_out() -> None:

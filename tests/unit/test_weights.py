@@ -177,7 +177,7 @@ def test_foreign_names() -> None:
 def test_bad_json(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_bytes(b"\xff\xfe{")
-    with pytest.raises(ModelError, match="not valid JSON"):
+    with pytest.raises(ModelError, match="not UTF-8 text"):
         read_json(path)
     path.write_text("[1]")
     with pytest.raises(ModelError, match="holds no JSON object"):

@@ -18,17 +18,12 @@ from typing import TYPE_CHECKING
 from pellucid.config import EngineConfig
 from pellucid.errors import ModelError
 from pellucid.model.entries import check_weights
-from pellucid.model.folder import (
-    PICKLES,
-    SafetensorsFiles,
-    pickle_error,
-    read_json,
-    spec_of_folder,
-)
+from pellucid.model.folder import PICKLES, SafetensorsFiles, pickle_error, spec_of_folder
 from pellucid.model.gguf import GgufFile
 from pellucid.model.hub import ALIASES, resolve
 from pellucid.model.sampling_defaults import SamplingDefaults, from_generation_config, from_gguf
 from pellucid.model.spec import ModelSpec, num_weights
+from pellucid.text.files import read_optional
 from pellucid.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -133,9 +128,7 @@ def open_folder(path: Path, name: str, dummy: bool) -> Checkpoint:
         weight_bytes=files.weight_bytes if files else num_weights(spec) * DUMMY_BYTES,
         stored=files,
         build_tokenizer=lambda: tokenizer,
-        sampling_defaults=from_generation_config(
-            read_json(generation) if generation.exists() else {}, generation
-        ),
+        sampling_defaults=from_generation_config(read_optional(generation), generation),
     )
 
 

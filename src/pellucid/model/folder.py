@@ -29,6 +29,7 @@ from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
 from pellucid.quant.kinds import PLAIN_BYTES
+from pellucid.text.files import read_object, read_optional
 
 COMPARED = 1 << 24
 """Bytes that are compared at a time."""
@@ -36,30 +37,20 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; `ModelError` if there is no such thing."""
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    """The JSON object in a file that a model folder needs; `ModelError` if there is none."""
+    if not path.exists():
         raise ModelError(
             f"{path}: no such file; a model folder needs config.json, *.safetensors and "
             "tokenizer.json"
-        ) from None
-    except ValueError as error:
-        raise ModelError(
-            f"{path}: not valid JSON ({one_line(error)}); fetch the file again"
-        ) from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds no JSON object; fetch the file again")
-    return value
+        )
+    return read_object(path)
 
 
 def spec_of_folder(folder: Path) -> ModelSpec:
     """The spec that config.json and generation_config.json of `folder` describe."""
     path = folder / "config.json"
-    generation = folder / "generation_config.json"
-    return spec_from_config(
-        read_json(path), read_json(generation) if generation.exists() else {}, path
-    )
+    generation = read_optional(folder / "generation_config.json")
+    return spec_from_config(read_json(path), generation, path)
 
 
 LAYER_NAMES = {

@@ -170,7 +170,7 @@ def parse_chat(value: dict[str, Any]) -> ChatBody:
         {**CHAT_REFUSED, **TOOLS},
     )
     body.chat.check()
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise InputError("top_logprobs needs logprobs: true", param="top_logprobs")
     if not 0 <= (body.top_logprobs or 0) <= MAX_TOP_LOGPROBS:
         raise InputError(
@@ -209,13 +209,13 @@ def drop_tools(value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def sampling_params(
     body: Sampled,
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None = None,
     *,
     logprobs: int | None,
     prompt_logprobs: int | None,
 ) -> SamplingParams:
     """The fields of the same name; what is absent takes its default, the model's before ours."""
-    values: dict[str, Any] = dict(defaults)
+    values: dict[str, Any] = dict(defaults or {})
     for name in SamplingParams.__struct_fields__:
         value = getattr(body, name)
         if value is not None:

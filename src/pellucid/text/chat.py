@@ -11,8 +11,8 @@ than 100,000, and writes no more than `MAX_CHARS`. The functions it may call are
 system turn, as happens where the rendered prompt is simply encoded with special tokens parsed. Here
 only those that the *template* wrote are special. Before rendering, a character that nobody uses is
 put inside each name of a special token in what the template is given; it is taken out again when
-the rendered text has been cut at the special tokens. For messages without such names, which is
-nearly all of them, nothing differs from `transformers` or llama.cpp.
+the rendered text has been cut at the special tokens. Nothing but the name itself differs from what
+`transformers` or llama.cpp make of the messages.
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ from pellucid.text.tokenizer import Tokenizer, check_text
 
 MAX_CHARS = 1 << 24
 """Longest text that a template may write; beyond any context, and beyond the largest request."""
-_OURS = frozenset(
-    {"messages", "bos_token", "eos_token", "pad_token", "raise_exception", "strftime_now"}
-)
+_OURS = frozenset({"messages", "bos_token", "eos_token", "raise_exception", "strftime_now"})
 
 Message = Mapping[str, Any]
 
@@ -64,19 +62,13 @@ def encode_chat(
     texts = list(texts_of([plain, template_kwargs]))
     if not any(name in text for text in texts for name, _ in names.present(text)):
         rendered = text_before(end, render(tokenizer, plain, template_kwargs))
-        return tokenizer.encode(rendered, add_special_tokens=False, parse_special=True)
+        return tokenizer.encode(rendered, add_special_tokens=False)
 
     mark = unused_character("".join([*texts, tokenizer.chat_template or ""]))
     change = partial(shield, names, mark)
     rendered = render(tokenizer, each_text(plain, change), each_text(template_kwargs, change))
-    rendered = text_before(end, rendered)
-    ids: list[int] = []
-    for part in names.split(rendered):
-        if isinstance(part, int):
-            ids.append(part)
-        else:
-            ids += tokenizer.encode(part.replace(mark, ""), add_special_tokens=False)
-    return ids
+    rendered = rendered.replace(json.dumps(mark)[1:-1], mark)  # tojson(ensure_ascii=True) wrote it
+    return tokenizer.encode_marked(text_before(end, rendered), mark)
 
 
 def mark_end(tokenizer: Tokenizer, messages: list[dict[str, Any]]) -> str:
@@ -159,11 +151,12 @@ def _part(part: Any, where: str) -> str:
 
 
 def texts_of(value: Any) -> Iterator[str]:
-    """Every text in `value`, wherever it is nested."""
+    """Every text in `value`, wherever it is nested; keys are texts too."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
-        for item in value.values():
+        for key, item in value.items():
+            yield from texts_of(key)
             yield from texts_of(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
@@ -175,7 +168,7 @@ def each_text(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {key: each_text(item, change) for key, item in value.items()}
+        return {each_text(key, change): each_text(item, change) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [each_text(item, change) for item in value]
     return value
@@ -183,9 +176,8 @@ def each_text(value: Any, change: Callable[[str], str]) -> Any:
 
 @lru_cache(maxsize=8)
 def special_names(tokenizer: Tokenizer) -> SpecialTokens:
-    """The tokenizer's special tokens by name. One character cannot be cut in two: not those."""
-    special = [token for token in range(tokenizer.vocab_size) if tokenizer.is_special(token)]
-    names = {tokenizer.token_text(token): token for token in special}
+    """Names that would be tokens if they were parsed. One character cannot be cut in two."""
+    names = tokenizer.parsed_names
     return SpecialTokens({name: token for name, token in names.items() if len(name) > 1})
 
 
@@ -210,12 +202,13 @@ def render(tokenizer: Tokenizer, messages: list[dict[str, Any]], options: dict[s
             "this model has no chat template: it is no chat model; use completions",
             code="no_chat_template",
         )
+    roles = tokenizer.roles  # one that the model does not have is left undefined
     for name in options:
-        if name in _OURS:
+        if name in _OURS or name in roles:
             raise InputError(f"the template variable {name!r} cannot be set", param=name)
     if not isinstance(options["add_generation_prompt"], bool):
         raise InputError("add_generation_prompt must be true or false")
-    variables = {"tools": None, "documents": None, **named_tokens(tokenizer), **options}
+    variables = {"tools": None, "documents": None, **roles, **options}
     template = compiled(tokenizer.chat_template)
     try:
         return _bounded(template.generate(messages=messages, **variables))
@@ -244,17 +237,6 @@ def _bounded(pieces: Iterator[str]) -> str:
     return "".join(kept)
 
 
-def named_tokens(tokenizer: Tokenizer) -> dict[str, str]:
-    """`bos_token` and the like. One that the model does not have is left undefined."""
-    eos = tokenizer.eos_token_ids
-    ids = {
-        "bos_token": tokenizer.bos_token_id,
-        "eos_token": eos[0] if eos else None,
-        "pad_token": tokenizer.pad_token_id,
-    }
-    return {name: tokenizer.token_text(token) for name, token in ids.items() if token is not None}
-
-
 class Refusal(TemplateError):
     """The template called raise_exception."""
 
@@ -267,9 +249,17 @@ def _now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def _to_json(value: Any, indent: int | None = None, **options: Any) -> str:
-    # Jinja's own escapes <, > and & for HTML.
-    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    # As transformers has it. Jinja's own escapes <, > and & for HTML.
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
 
 
 class Generation(Extension):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 END_OF_TURN = frozenset(
     {
@@ -20,13 +21,22 @@ END_OF_TURN = frozenset(
 end-of-sequence id, and chat models often have two."""
 
 
+class Encode(Protocol):
+    """From a text to its ids, without BOS and EOS."""
+
+    def __call__(self, text: str, parse_special: bool, mark: str = "") -> list[int]:
+        """`mark` is a character put into names that are to stay text: it is taken out again once
+        the text has been cut at the names of tokens."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
     """How one vocabulary is written, read and framed."""
 
     vocab_size: int
-    encode: Callable[[str, bool], list[int]]
-    """(text, parse_special) → ids, without BOS and EOS."""
+    encode: Encode
+    parsed_names: Mapping[str, int]
+    """Names that are tokens only where special tokens are parsed."""
     piece: Callable[[int], bytes]
     """Bytes of a token; none for an id that stands for nothing."""
     whole: Callable[[list[int]], str] | None = None
@@ -43,6 +53,8 @@ class Codec:
     """What add_special_tokens puts before the ids, usually BOS."""
     suffix: tuple[int, ...] = ()
     chat_template: str | None = None
+    roles: Mapping[str, Any] = field(default_factory=dict)
+    """What a chat template knows tokens by: bos_token, eos_token, … → text."""
 
 
 def unique(ids: Sequence[int | None]) -> tuple[int, ...]:

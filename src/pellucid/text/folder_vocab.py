@@ -1,8 +1,8 @@
 """A vocabulary from a folder in the Hub's layout, through the `tokenizers` library.
 
-    tokenizer.json              vocabulary, merges, how text is cut, how it is decoded
-    tokenizer_config.json       bos_token, eos_token, add_bos_token, chat_template, …
-    special_tokens_map.json     the same names, in older folders
+    tokenizer.json              vocabulary, merges, how text is cut, framed (BOS) and decoded
+    tokenizer_config.json       bos_token, eos_token, more added tokens, chat_template, …
+    special_tokens_map.json     the same names, in older folders; added_tokens.json, their ids
     generation_config.json      eos_token_id, often more than one
     chat_template.jinja         the template, in newer folders
 
@@ -25,27 +25,32 @@ from typing import Any
 from tokenizers import Tokenizer as Library
 
 from pellucid.errors import ModelError
+from pellucid.text.added import Declared
 from pellucid.text.bytelevel import bytes_of
 from pellucid.text.codec import END_OF_TURN, Codec, unique
+from pellucid.text.files import read_optional, read_text
 from pellucid.text.gguf_vocab import byte_of
 from pellucid.text.spm import SPACE
 
 
 def folder_codec(folder: Path) -> Codec:
     library = load(folder / "tokenizer.json")
-    config = read_json(folder / "special_tokens_map.json")
-    config |= read_json(folder / "tokenizer_config.json")
-    generation = read_json(folder / "generation_config.json")
+    declared = Declared.read(folder)
+    try:
+        library.add_tokens(declared.missing_from(library))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ModelError(
+            f"{folder}: its added tokens make no sense ({error}); mend them"
+        ) from error
+    generation = read_optional(folder / "generation_config.json")
     added = library.get_added_tokens_decoder()
     special = frozenset(token for token, entry in added.items() if entry.special)
 
-    def named(key: str) -> int | None:
-        name = config.get(key)
-        name = name.get("content") if isinstance(name, dict) else name
-        token: int | None = library.token_to_id(name) if isinstance(name, str) else None
+    def named(role: str) -> int | None:
+        token: int | None = library.token_to_id(declared.roles.get(role, ""))
         return token
 
-    bos, eos, pad = named("bos_token"), named("eos_token"), named("pad_token")
+    bos = named("bos_token")
     if bos is None:
         bos = next(iter(token_ids(generation, "bos_token_id")), None)
     ends = [token for token, entry in added.items() if entry.content in END_OF_TURN]
@@ -54,17 +59,19 @@ def folder_codec(folder: Path) -> Codec:
     return Codec(
         vocab_size=max([library.get_vocab_size(with_added_tokens=False) - 1, *added]) + 1,
         encode=Encoder(library),
+        parsed_names={entry.content: token for token, entry in added.items() if entry.special},
         piece=partial(decoding.piece, library, frozenset(added)),
         whole=decoding.whole and partial(decoding.whole, library),
         leading_space=decoding.leading_space,
         special=special,
         bos_token_id=bos,
-        eos_token_ids=unique([eos, *token_ids(generation, "eos_token_id"), *ends]),
-        pad_token_id=pad,
+        eos_token_ids=unique([named("eos_token"), *token_ids(generation, "eos_token_id"), *ends]),
+        pad_token_id=named("pad_token"),
         unk_token_id=named("unk_token"),
-        prefix=frame(config, "bos", bos, prefix, folder),
-        suffix=frame(config, "eos", eos, suffix, folder),
-        chat_template=chat_template(folder, config),
+        prefix=prefix,
+        suffix=suffix,
+        chat_template=chat_template(folder, declared.config),
+        roles=declared.roles,
     )
 
 
@@ -83,24 +90,11 @@ def load(path: Path) -> Library:
     return library
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in an optional file; an absent file holds nothing."""
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}); fetch the file again") from error
-    if not isinstance(value, dict):
-        raise ModelError(f"{path}: holds no JSON object; fetch the file again")
-    return value
-
-
 def token_ids(config: dict[str, Any], key: str) -> list[int]:
     """The ids under `key`: one, several, or none."""
     found = config.get(key)
     ids = found if isinstance(found, list) else [found]
-    return [token for token in ids if isinstance(token, int)]
+    return [token for token in ids if type(token) is int and token >= 0]
 
 
 class Encoder:
@@ -110,11 +104,31 @@ class Encoder:
         self._library = library
         self._lock = threading.Lock()
 
-    def __call__(self, text: str, parse_special: bool) -> list[int]:
+    def __call__(self, text: str, parse_special: bool, mark: str = "") -> list[int]:
         with self._lock:
+            if mark:
+                return self._without(mark, text)
             self._library.encode_special_tokens = not parse_special
             # The batch form lets go of the interpreter lock, and does not track offsets.
             return self._library.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+    def _without(self, mark: str, text: str) -> list[int]:
+        """The ids of `text`, special tokens parsed, less those that stand for `mark`.
+
+        The text stays whole, so that what depends on its neighbours (a space at the beginning,
+        spaces that a special token swallows) is as it would be.
+        """
+        self._library.encode_special_tokens = False
+        found = self._library.encode(text, add_special_tokens=False)
+        self._library.encode_special_tokens = True
+        ids: list[int] = []
+        for token, (start, end) in zip(found.ids, found.offsets, strict=True):
+            piece = text[start:end]
+            if mark not in piece:
+                ids.append(token)
+            elif rest := piece.replace(mark, ""):  # one token for the mark and something else
+                ids += self._library.encode(rest, add_special_tokens=False).ids
+        return ids
 
 
 def template_frame(library: Library) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -128,36 +142,20 @@ def template_frame(library: Library) -> tuple[tuple[int, ...], tuple[int, ...]]:
     raise ModelError("tokenizer.json changes a text's tokens when it adds special ones")
 
 
-def frame(
-    config: dict[str, Any],
-    which: str,
-    token: int | None,
-    own: tuple[int, ...],
-    folder: Path,
-) -> tuple[int, ...]:
-    """add_bos_token or add_eos_token decides where it is set, else tokenizer.json does."""
-    wanted = config.get(f"add_{which}_token")
-    if wanted is None or (wanted and token in own):
-        return own
-    if not wanted:
-        return tuple(kept for kept in own if kept != token)
-    if token is None:
-        raise ModelError(
-            f"{folder / 'tokenizer_config.json'}: add_{which}_token is true, but there is no "
-            f"{which}_token; name one"
-        )
-    return (token, *own) if which == "bos" else (*own, token)
-
-
 def chat_template(folder: Path, config: dict[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.exists():
-        return path.read_text("utf-8")
-    found = config.get("chat_template") or read_json(folder / "chat_template.json").get(
-        "chat_template"
-    )
+        return read_text(path)
+    legacy = folder / "chat_template.json"
+    found = config.get("chat_template") or read_optional(legacy).get("chat_template")
     if isinstance(found, list):  # several, each with a name
-        named = {entry["name"]: entry["template"] for entry in found}
+        named = {
+            entry["name"]: entry["template"]
+            for entry in found
+            if isinstance(entry, dict)
+            and isinstance(entry.get("name"), str)
+            and "template" in entry
+        }
         found = named.get("default", next(iter(named.values()), None))
     return found if isinstance(found, str) and found else None
 

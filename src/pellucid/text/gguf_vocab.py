@@ -161,7 +161,16 @@ def codec(
         prefix=frame(data, "bos", bos, add_bos),
         suffix=frame(data, "eos", eos, False),
         chat_template=data.template,
+        parsed_names=asked,
+        roles=roles(data, bos=bos, eos=eos, unk=unk),
     )
+
+
+def roles(data: Metadata, **known: int | None) -> dict[str, str]:
+    """What a chat template knows tokens by."""
+    named = {"pad": "padding", "sep": "seperator", "cls": "cls", "mask": "mask"}  # (its spelling)
+    ids = known | {role: data.token(key) for role, key in named.items()}
+    return {f"{role}_token": data.tokens[token] for role, token in ids.items() if token is not None}
 
 
 def special_tokens(data: Metadata) -> tuple[dict[str, int], dict[str, int]]:
@@ -183,12 +192,14 @@ def encode(
     space: bool,
     text: str,
     parse_special: bool,
+    mark: str = "",
 ) -> list[int]:
     ids: list[int] = []
     for part in (every if parse_special else always).split(text):
         if isinstance(part, int):
             ids.append(part)
         else:
+            part = part.replace(mark, "") if mark else part
             # A piece stands at the beginning or after a special token: both take the space.
             ids += merge(" " + part if space else part)
     return ids

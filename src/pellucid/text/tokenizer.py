@@ -35,6 +35,8 @@ class Tokenizer:
         self.pad_token_id = codec.pad_token_id
         self.unk_token_id = codec.unk_token_id
         self.chat_template = codec.chat_template
+        self.roles = codec.roles
+        self.parsed_names = codec.parsed_names
         self._pieces = Pieces(codec.piece)
 
     @classmethod
@@ -48,18 +50,25 @@ class Tokenizer:
         return cls(folder_codec(folder))
 
     def encode(
-        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = False
+        self, text: str, *, add_special_tokens: bool = True, parse_special: bool = True
     ) -> list[int]:
         """Token ids of `text`.
 
         `add_special_tokens` frames them as the model wants it (BOS, EOS). With `parse_special`, the
-        name of a special token in the text is that token; without, it is text like any other.
+        name of a special token in the text is that token, as in transformers and llama-server:
+        prompts in a chat format or with fill-in-the-middle marks are written so. Without, it is
+        text like any other, which is what a stranger's text should be.
         """
         check_text(text)
         ids = self.codec.encode(text, parse_special)
         if add_special_tokens:
             return [*self.codec.prefix, *ids, *self.codec.suffix]
         return ids
+
+    def encode_marked(self, text: str, mark: str) -> list[int]:
+        """Token ids of `text` less the character `mark`, which has been put into those names of
+        special tokens that are to stay text; the others are tokens. No BOS, no EOS."""
+        return self.codec.encode(text, True, mark)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """The text of `ids`, taken as the beginning of a text."""

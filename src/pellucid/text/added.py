@@ -1,0 +1,128 @@
+"""Tokens that a folder names outside tokenizer.json, and what its tokens are called.
+
+Fine-tuning adds tokens, and not every tool writes them into tokenizer.json: some are only in
+`added_tokens_decoder` of tokenizer_config.json, in added_tokens.json, or named as an
+`additional_special_tokens` somewhere. transformers adds all of these when it loads the folder, so
+the model was trained with them. The rules here are those of its version 5: tokenizer_config.json
+with an `added_tokens_decoder` is complete; without one, the older files are read too. A token that
+the vocabulary has keeps its id, a new one takes the next.
+
+`add_bos_token` and `add_eos_token` are not read, as in transformers 5: what a text begins and ends
+with is in tokenizer.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+from tokenizers import Tokenizer as Library
+
+from pellucid.errors import ModelError
+from pellucid.text.files import read_optional
+
+EXTRA = ("additional_special_tokens", "extra_special_tokens")
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the files beside tokenizer.json say about tokens."""
+
+    config: dict[str, Any]
+    """tokenizer_config.json."""
+    roles: dict[str, Any]
+    """bos_token, eos_token, … → text; additional_special_tokens → texts."""
+    entries: list[AddedToken]
+    """Tokens with their properties, in the order of their ids."""
+    names: list[str]
+    """Special tokens of which no file says more than the name."""
+
+    @classmethod
+    def read(cls, folder: Path) -> Declared:
+        """Raises `ModelError` for files that make no sense."""
+        path = folder / "tokenizer_config.json"
+        config = read_optional(path)
+        older = read_optional(folder / "special_tokens_map.json")
+        decoder = config.get("added_tokens_decoder")
+        if decoder is not None:
+            older_names, more = older | config, {}
+        else:
+            older_names = config = config | older
+            more = read_optional(folder / "added_tokens.json")
+        special = {text for _, text in named(config)}
+        try:
+            entries = [
+                *(added(entry) for _, entry in sorted((decoder or {}).items(), key=by_id)),
+                *(plain(text, text in special) for text, _ in sorted(more.items(), key=by_value)),
+            ]
+        except (TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{path}: its added tokens make no sense ({error}); mend them"
+            ) from error
+        return cls(config, roles_of(older_names), entries, [text for _, text in named(config)])
+
+    def missing_from(self, library: Library) -> list[AddedToken]:
+        """The tokens that `library` does not have as they are declared here."""
+        known = {
+            entry.content: repr(entry) for entry in library.get_added_tokens_decoder().values()
+        }
+        found = {
+            entry.content: entry
+            for entry in self.entries
+            if known.get(entry.content) != repr(entry)
+        }
+        for name in self.names:
+            if name not in known and name not in found:
+                found[name] = AddedToken(name, special=True, normalized=False)
+        return list(found.values())
+
+
+def named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """(role, text) of every token that has a role, or stands in a list of special ones."""
+    for key, value in config.items():
+        if key.endswith("_token") and (text := text_of(value)):
+            yield key, text
+    for key in EXTRA:
+        found = config.get(key)
+        items = found.items() if isinstance(found, dict) else [(key, item) for item in found or ()]
+        for role, item in items:
+            if text := text_of(item):
+                yield role, text
+
+
+def roles_of(config: dict[str, Any]) -> dict[str, Any]:
+    """What a chat template knows tokens by."""
+    roles: dict[str, Any] = {}
+    for role, text in named(config):
+        if role in EXTRA:
+            roles.setdefault("additional_special_tokens", []).append(text)
+        else:
+            roles[role] = text
+    return roles
+
+
+def text_of(value: Any) -> str | None:
+    """The text of a token that is written by itself or with its properties."""
+    text = value.get("content") if isinstance(value, dict) else value
+    return text if isinstance(text, str) and text else None
+
+
+def added(entry: dict[str, Any]) -> AddedToken:
+    flags = {name: entry[name] for name in FLAGS if name in entry}
+    return AddedToken(entry.get("content"), special=entry.get("special", False), **flags)
+
+
+def plain(text: str, special: bool) -> AddedToken:
+    return AddedToken(text, special=special, normalized=not special)
+
+
+def by_id(item: tuple[str, Any]) -> int:
+    return int(item[0])
+
+
+def by_value(item: tuple[str, Any]) -> int:
+    return int(item[1])
