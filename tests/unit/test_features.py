@@ -13,6 +13,17 @@ from pellucid.errors import InputError
 from pellucid.features import FEATURES, by_key
 
 SOURCE = Path(pellucid.__file__).parent
+SETTINGS = {
+    *("model", "revision", "load_format", "device", "dtype", "threads", "context_length"),
+    *("memory", "block_size", "num_blocks", "max_seqs", "max_waiting", "capture"),
+}
+"""Fields of `EngineConfig` that are no optimizations."""
+
+
+def test_every_field_is_a_switch_or_a_setting() -> None:
+    fields = {field.name for field in dataclasses.fields(EngineConfig)}
+    switches = {feature.key for feature in FEATURES}
+    assert fields == switches | SETTINGS, "a new switch needs a row in features.py"
 
 
 @pytest.mark.parametrize("feature", FEATURES, ids=lambda f: f.key)
