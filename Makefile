@@ -1,5 +1,5 @@
-# make serve   from a fresh clone to a server on 127.0.0.1:8000
-# make test    formatting, lint, types, import borders and tests
+# make serve   from a fresh clone to a server on 127.0.0.1:8000; installs what serving needs
+# make test    formatting, lint, types, import borders and tests; installs the tools for it as well
 # make page    the page of the server, from frontend/ (needs Node; serve and test do it too)
 # make clean   forget the environment and all that was built
 
@@ -7,8 +7,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+TOOLS  := $(VENV)/.ready-dev
+MAKE_ENV = PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/make_env.sh
 
-.PHONY: serve test check format clean env page
+.PHONY: serve test check format clean env tools page
 .DEFAULT_GOAL := serve
 
 serve: env page
@@ -21,20 +23,26 @@ test: check
 page:
 	@bash scripts/front_end.sh page
 
-check: env
+check: tools
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache --no-logo
 
-format: env
+format: tools
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
 env: $(READY)
 
+tools: $(TOOLS)
+
 $(READY): pyproject.toml constraints.txt scripts/make_env.sh
-	@PYTHON="$(PYTHON)" VENV="$(VENV)" bash scripts/make_env.sh
+	@$(MAKE_ENV) run
+	@touch $@
+
+$(TOOLS): $(READY)
+	@$(MAKE_ENV) dev
 	@touch $@
 
 clean:

@@ -47,8 +47,17 @@ find_chromium() {
   fi
 }
 
+without_node() {
+  if [ -f "$DIST/index.html" ]; then
+    if stale; then say "the page is older than frontend/; building it again needs Node 20 or newer with npm"; fi
+  else
+    say "the page is not built: that needs Node 20 or newer with npm (Debian: apt install nodejs npm)."
+    say "Everything else works without. A released wheel has the page in it"
+  fi
+}
+
 page() {
-  if have_node; then build; else say "the page is not built: it needs Node 20 or newer with npm"; fi
+  if have_node; then build; else without_node; fi
 }
 
 tests() {

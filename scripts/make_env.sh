@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the environment in $VENV: finds a Python, checks what is needed, installs what
-# constraints.txt pins. Says plainly what is missing when it cannot.
+# Makes the environment in $VENV: `make_env.sh run` what serving needs, `make_env.sh dev` the linters
+# and test tools on top of it, all as constraints.txt pins them. Says plainly what is missing when it
+# cannot. $TORCH_INDEX, if set, is the package index from which torch is taken.
 set -euo pipefail
 
 say() { echo "pellucid: $*" >&2; }
@@ -19,7 +20,7 @@ find_python() {
 check_disk() {
   local free_mb
   free_mb=$(df -Pm . | awk 'NR == 2 { print $4 }')
-  [ "$free_mb" -ge 3000 ] || die "3 GB of free disk are needed for the environment, $free_mb MB are left here"
+  [ "$free_mb" -ge "$1" ] || die "$1 MB of free disk are needed for the environment, $free_mb MB are left here"
 }
 
 install() {
@@ -29,18 +30,42 @@ install() {
         "(no network? set up pip's index or proxy as usual and run make again)"; }
 }
 
-python=$(find_python)
-if [ ! -x "$VENV/bin/python" ]; then
-  check_disk
-  say "making the environment in $VENV (once; about a GB)"
+# Where there is no NVIDIA GPU, torch's build for CUDA is 5 GB that nothing uses; pip does not know.
+has_gpu() { [ -e /dev/nvidia0 ] || [ -e /dev/dxg ] || command -v nvidia-smi >/dev/null; }
+
+warn_of_cuda() {
+  [ "$(uname -s)" = Linux ] && ! has_gpu && [ -z "${TORCH_INDEX:-}" ] || return 0
+  say "no NVIDIA GPU is seen here. torch's CPU build is enough and takes 0.8 GB; should pip fetch the"
+  say "CUDA build (5 GB), stop it with Ctrl-C and run: make TORCH_INDEX=ADDRESS, with the address that"
+  say "torch's own install page shows for Compute Platform CPU"
+}
+
+make_venv() {
+  local python
+  python=$(find_python)
+  check_disk 2000
+  say "making the environment in $VENV (once; about a GB with torch's CPU build)"
   "$python" -m venv "$VENV" ||
     die "$python cannot make a virtual environment: install its venv module (Debian: apt install python3-venv)"
-fi
+  warn_of_cuda
+}
+
+write_constraints() {
+  cp constraints.txt "$VENV/constraints.txt"
+  if "$VENV/bin/python" -c 'import triton' 2>/dev/null; then
+    # A torch for GPUs brings the Triton that it was built with: that one stays.
+    grep -v '^triton==' constraints.txt >"$VENV/constraints.txt"
+  fi
+}
+
+[ -x "$VENV/bin/python" ] || make_venv
 # torch first and pinned exactly: a range could bring in a build for hardware that is not here.
-install "$(grep '^torch==' constraints.txt)"
-cp constraints.txt "$VENV/constraints.txt"
-if "$VENV/bin/python" -c 'import triton' 2>/dev/null; then
-  # A torch for GPUs brings the Triton that it was built with: that one stays.
-  grep -v '^triton==' constraints.txt >"$VENV/constraints.txt"
-fi
-install --constraint "$VENV/constraints.txt" --editable ".[dev]"
+install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
+write_constraints
+case "${1:-}" in
+  run) install --constraint "$VENV/constraints.txt" --editable . ;;
+  dev)
+    say "installing the linters and test tools (once; 0.8 GB, most of it Triton for the kernels' tests)"
+    install --constraint "$VENV/constraints.txt" --editable ".[dev]" ;;
+  *) die "usage: make_env.sh run|dev" ;;
+esac
