@@ -1,4 +1,4 @@
-"""Build hook: the page goes into sdist and wheel, built, so that whoever installs them needs no Node.
+"""Build hook: sdist and wheel carry the built page, so that whoever installs them needs no Node.
 
 From a checkout npm builds it, from the lock file; a source distribution carries one, which is taken
 as it is. An editable install never waits for it: the server then says what to run. A wheel without
@@ -20,8 +20,8 @@ COMMANDS = (("npm", "ci", "--ignore-scripts"), ("npm", "run", "build"))
 WITHOUT = "PELLUCID_WITHOUT_PAGE"
 MISSING = (
     "The page is not built, and npm, which builds it, is not here. Either install Node 20 or newer "
-    "with npm (Debian: apt install nodejs npm), or install from a source distribution or wheel of a "
-    f"release, which have the page in them, or set {WITHOUT}=1 to do without the page."
+    "with npm (Debian: apt install nodejs npm), or install from a release's source distribution or "
+    f"wheel, which have the page in them, or set {WITHOUT}=1 to do without the page."
 )
 
 

@@ -241,6 +241,15 @@ def test_doctor_fetches_nothing(
     assert not list(tmp_path.glob("models/*"))
 
 
+def test_doctor_tells_a_torch_that_is_larger_than_need_be() -> None:
+    from pellucid.cli.doctor import torch_bytes, torch_words
+
+    assert torch_bytes() > 1e8
+    assert "built for CUDA 13.0, 5.1 GB on disk" in torch_words("13.0", True, 5_100_000_000)
+    assert "its CPU build of 0.8 GB would do" in torch_words("13.0", False, 5_100_000_000)
+    assert "would do" not in torch_words(None, False, 800_000_000)
+
+
 GENERATE: list[tuple[list[str], str]] = [
     (["generate"], "nothing to complete"),
     (["generate", "x", "--temperature", "-1"], "temperature must be between 0 and 100"),

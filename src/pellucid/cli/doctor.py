@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.metadata
 import platform
 import shutil
 import sys
@@ -80,7 +81,7 @@ def examine(config: EngineConfig) -> dict[str, Any]:
     memory = psutil.virtual_memory()
     found = {
         "python": f"{platform.python_version()} ({sys.executable})",
-        "torch": f"{torch.__version__}, CPU code for {torch.backends.cpu.get_cpu_capability()}",
+        "torch": torch_words(torch.version.cuda, torch.cuda.is_available(), torch_bytes()),
         "cpu": f"{cpu_name()}, {num_cores()} cores",
         "gpu": torch.cuda.get_device_name()
         if torch.cuda.is_available()
@@ -136,6 +137,24 @@ def sampling_words(checkpoint: Checkpoint) -> str:
     """The sampling parameters that the model's authors recommend."""
     defaults = checkpoint.sampling_defaults
     return ", ".join(f"{k} {v:g}" for k, v in defaults.items()) or "temperature 1 (it names none)"
+
+
+def torch_words(cuda: str | None, has_gpu: bool, size: int) -> str:
+    """Which torch is installed, what it takes on disk, and whether that is more than it need be."""
+    code = torch.backends.cpu.get_cpu_capability()
+    build = f"built for CUDA {cuda}" if cuda else "CPU build"
+    words = f"{torch.__version__}, {build}, {size / 1e9:.1f} GB on disk, CPU code for {code}"
+    if cuda and not has_gpu:
+        words += "; no GPU here, so its CPU build of 0.8 GB would do (docs/install.md)"
+    return words
+
+
+def torch_bytes() -> int:
+    """What torch takes on disk, with the packages that its build for CUDA brings."""
+    names = ("torch", "nvidia-", "triton") if torch.version.cuda else ("torch",)
+    parts = (d for d in importlib.metadata.distributions() if (d.name or "").startswith(names))
+    paths = (path.locate() for part in parts for path in part.files or ())
+    return sum(Path(str(path)).stat().st_size for path in paths if Path(str(path)).exists())
 
 
 def gpu_kernels() -> str:
