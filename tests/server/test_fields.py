@@ -236,6 +236,7 @@ def test_refused_by_name(server: Running, kind: str, fields: dict[str, Any], par
 HARMLESS: list[tuple[str, dict[str, Any]]] = [
     ("chat", {"tools": [], "tool_choice": "none", "parallel_tool_calls": True}),
     ("chat", {"tool_choice": "auto"}),
+    ("chat", {"logprobs": False, "top_logprobs": 0}),
     ("chat", {"modalities": ["text"], "verbosity": "medium"}),
     ("chat", {"best_of": 1, "echo": False, "documents": [], "mm_processor_kwargs": {}}),
     ("chat", {"add_generation_prompt": True, "continue_final_message": False}),

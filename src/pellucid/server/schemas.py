@@ -36,6 +36,7 @@ from pellucid.server.fields import (
     CHAT_NOOPS,
     CHAT_REFUSED,
     NOOPS,
+    NOTHING,
     REFUSED,
     STREAM_OPTIONS_NOOPS,
     TOOLS,
@@ -209,13 +210,13 @@ def drop_tools(value: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def sampling_params(
     body: Sampled,
-    defaults: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any] = NOTHING,
     *,
     logprobs: int | None,
     prompt_logprobs: int | None,
 ) -> SamplingParams:
     """The fields of the same name; what is absent takes its default, the model's before ours."""
-    values: dict[str, Any] = dict(defaults or {})
+    values: dict[str, Any] = dict(defaults)
     for name in SamplingParams.__struct_fields__:
         value = getattr(body, name)
         if value is not None:
