@@ -25,8 +25,9 @@ import torch
 
 import environment as env
 from pellucid.kernels import status
+from pellucid.kernels.matrix import Matrix
 from pellucid.quant.blocks import BLOCKS
-from pellucid.quant.linear import Linear, make_linear
+from pellucid.quant.linear import make_linear
 from pellucid.quant.tensor import WeightTensor
 
 LAYERS = 30
@@ -60,14 +61,14 @@ def main() -> None:
         env.write_json(args.json, record)
 
 
-def make_layers(kind: str) -> dict[str, list[Linear]]:
+def make_layers(kind: str) -> dict[str, list[Matrix]]:
     return {
         name: [make(*shape, kind, "packed") for _ in range(LAYERS)]
         for name, shape in SHAPES.items()
     }
 
 
-def make(n: int, k: int, kind: str, method: str) -> Linear:
+def make(n: int, k: int, kind: str, method: str) -> Matrix:
     """A linear of random blocks with factors of an ordinary size."""
     form = BLOCKS[kind]
     if k % form.size:
@@ -85,12 +86,12 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def all_of(matrices: Sequence[Linear], x: torch.Tensor) -> None:
+def all_of(matrices: Sequence[Matrix], x: torch.Tensor) -> None:
     for matrix in matrices:
         matrix(x)
 
 
-def decode(layers: dict[str, list[Linear]], head: Linear, repeats: int) -> dict[str, Any]:
+def decode(layers: dict[str, list[Matrix]], head: Matrix, repeats: int) -> dict[str, Any]:
     """One token: every matrix of every layer, then the head."""
     items = {name: (row, torch.randn(1, SHAPES[name][1])) for name, row in layers.items()}
     items["head"] = ([head], torch.randn(1, HEAD[1]))
@@ -125,7 +126,7 @@ def decode(layers: dict[str, list[Linear]], head: Linear, repeats: int) -> dict[
     }
 
 
-def sweep(layers: dict[str, list[Linear]], repeats: int) -> dict[str, Any]:
+def sweep(layers: dict[str, list[Matrix]], repeats: int) -> dict[str, Any]:
     """All layers for several tokens at once: where one way gives over to the other."""
     samples: dict[int, list[float]] = {m: [] for m in TOKENS}
     xs = {(m, k): torch.randn(m, k) for m in TOKENS for k in (576, 1536)}

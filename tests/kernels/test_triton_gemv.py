@@ -112,12 +112,12 @@ def test_a_float32_residual_comes_out_in_both_widths(device: str) -> None:
     """What a decoder layer does: 16-bit operands, a float32 residual, and a 16-bit copy of it."""
     x, weight, more = operands(device, torch.float16, 2, (3, 24, 576), "b", "")
     residual = normal(device, torch.float32, 7, 3, 24)
-    brief = torch.empty(3, 24, dtype=torch.float16, device=device)
-    got = gemv(x, weight, residual=residual, brief=brief, **more)
+    rounded = torch.empty(3, 24, dtype=torch.float16, device=device)
+    got = gemv(x, weight, residual=residual, rounded=rounded, **more)
     want = twin.gemv(x, weight, residual=residual, **more)
     assert got.dtype == torch.float32
     torch.testing.assert_close(got, want, atol=2e-5, rtol=2e-5)
-    close(brief, want.half())
+    close(rounded, want.half())
     logits = gemv(x, weight, out_dtype=torch.float32)
     torch.testing.assert_close(
         logits, twin.gemv(x, weight, out_dtype=torch.float32), atol=2e-5, rtol=2e-5

@@ -21,7 +21,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pellucid.explore.work import gemv_pays, load_of
 from pellucid.explore.workload import Choices, Workload
 from pellucid.kernels.kv import KVLayer
-from pellucid.kernels.triton import gemv, units
+from pellucid.kernels.matrix import Matrix, PlainOperand
+from pellucid.kernels.triton import gemv, products, units
+from pellucid.kernels.units import Norm
 from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec
 
@@ -97,10 +99,8 @@ class Notes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return meta(len(x), width, dtype=torch.float32 if wide else torch.bfloat16)
 
 
-class Product:
-    """A matrix of the library."""
-
-    bias = None
+class Product(Matrix):
+    """A matrix that the library multiplies, if no kernel of ours does."""
 
     def __init__(self, notes: Notes, num_out: int, num_in: int, dtype: torch.dtype) -> None:
         self.weight = meta(num_out, num_in)
@@ -110,6 +110,14 @@ class Product:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         self._notes.note("library")
         return meta(len(x), len(self.weight), dtype=self._dtype)
+
+    @property
+    def nbytes(self) -> int:
+        return self.weight.nbytes
+
+    @property
+    def operand(self) -> PlainOperand:
+        return PlainOperand(self.weight, None)
 
 
 class Load:
@@ -122,8 +130,8 @@ class Load:
         self._spec = spec
         self._notes = notes
 
-    def norm(self, name: str) -> torch.Tensor:
-        return meta(self._spec.hidden_size, dtype=torch.float32)
+    def norm(self, name: str) -> Norm:
+        return Norm(meta(self._spec.hidden_size, dtype=torch.float32), 1e-5)
 
     def linear(self, *names: str) -> Product:
         spec, wide = self._spec, torch.bfloat16
@@ -149,7 +157,7 @@ class Load:
 def launched(spec: ModelSpec, tokens: int, monkeypatch: pytest.MonkeyPatch) -> Kernels:
     """What the engine launches for a decode step."""
     notes: Any = Notes()
-    monkeypatch.setattr(units, "gemv", notes.gemv)
+    monkeypatch.setattr(products, "gemv", notes.gemv)
     numbers = torch.empty(tokens, dtype=torch.int64, device="meta")
     batch: Any = SimpleNamespace(
         tokens=numbers, positions=numbers, slots=numbers, rows=None, keep=None

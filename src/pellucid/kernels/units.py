@@ -1,27 +1,30 @@
-"""The pieces of a layer that can become one kernel: composed, or fused around each matrix.
+"""The units of a decoder layer: a matrix product with the small steps around it, as one call.
 
-A decoder layer is two branches that each read the residual, do something and add their result to
-it. What lies between two matrices (add, norm, activation) can go into a kernel of its own or into
-the matrix product before or after it:
+A layer is two branches that each read the residual, compute something and add it to the residual.
+What lies between two matrices (add, norm, activation) can be a kernel of its own, or part of the
+matrix product before or after it:
 
     composed   add + norm │ matrix │ ... │ matrix │ add + norm │ matrix │ activation │ matrix
     fused      [norm · matrix] │ ... │ [matrix + residual] │ [norm · matrix · activation] │ ...
 
-So two things may stay open for the next unit to finish. A `Stream` is the residual and perhaps a
-branch that is not yet added to it; a `Deferred` is a norm that is not yet taken. `Composed` adds
-late and norms at once, `kernels/triton/gemv.py` adds at once and norms late; the decoder is written
-once over both.
+The decoder calls a unit and does not know which of the two it gets. `Composed`, here, computes each
+step by itself and leaves the addition of a branch to the next norm. `kernels/triton/units.py` fuses
+where a step has few tokens and the matrix has a kernel for that.
+
+A unit that computes the norm by itself says on the clock that the stage `norm` ends there. Where
+the norm is part of the product, its time belongs to the product's stage.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from pellucid.kernels.matrix import Matrix
 from pellucid.kernels.ops import Ops
+from pellucid.stages import Clock
 
 
 class Stream(NamedTuple):
@@ -37,42 +40,22 @@ class Stream(NamedTuple):
     x: Tensor
     """float32 [T, hidden]"""
     branch: Tensor | None = None
-    """What is still to be added to it, [T, hidden]."""
-    brief: Tensor | None = None
-    """x in the model's dtype, if that was made on the way."""
+    """A branch's result that is not added to x yet, [T, hidden]."""
+    rounded: Tensor | None = None
+    """x in the model's dtype, if a kernel wrote that too."""
 
     @property
-    def settled(self) -> Tensor:
-        """The residual with nothing left to add."""
+    def total(self) -> Tensor:
+        """The residual with the branch added."""
         return self.x if self.branch is None else self.x + self.branch
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred:
-    """The norm of `x`, to be taken by the product that reads it."""
+class Norm(NamedTuple):
+    """An RMSNorm: x / sqrt(mean(x²) + eps) · weight."""
 
-    x: Tensor
     weight: Tensor
+    """float32 [dim]"""
     eps: float
-
-
-Input = Tensor | Deferred
-"""What a matrix is given."""
-
-
-class Matrix(Protocol):
-    """x [T, in] → [T, out]; see quant/linear.py."""
-
-    def __call__(self, x: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class Plain(Matrix, Protocol):
-    """A matrix of plain numbers."""
-
-    weight: Tensor
-    """[out, in]"""
-    bias: Tensor | None
 
 
 class Units(Protocol):
@@ -82,20 +65,28 @@ class Units(Protocol):
     def ops(self) -> Ops:
         """The small steps that the units are composed of."""
 
-    def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
-        """Add what is pending to the residual; the norm of that, for a matrix to read."""
+    def norm_linear(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        """The residual with its branch added, and matrix(norm(residual)), [T, out]."""
 
-    def linear(self, h: Input, matrix: Matrix) -> Tensor:
+    def norm_gated(
+        self, stream: Stream, norm: Norm, matrix: Matrix, activation: str, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        """The same with act(gate) · up of the product, whose halves are gate and up: [T, out/2].
+
+        activation: silu or gelu_tanh."""
+
+    def norm_logits(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock, out: Tensor | None = None
+    ) -> Tensor:
+        """matrix(norm(residual)) in float32, [T, out]; written to `out`, if given."""
+
+    def linear(self, h: Tensor, matrix: Matrix) -> Tensor:
         """matrix(h), [T, out]."""
 
-    def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
-        """act(gate) · up of matrix(h) = gate, up: [T, out/2]; activation silu or gelu_tanh."""
-
-    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
-        """matrix(h) in float32, [T, out]; in `out`, if given."""
-
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
-        """The residual with matrix(h) added, or about to be."""
+        """The residual with matrix(h) added to it, or left for the next norm to add."""
 
 
 ADD_INSIDE_FROM = 1024
@@ -113,39 +104,45 @@ class Composed:
         self.ops = ops
         self.dtype = dtype
 
-    def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
+    def norm_linear(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        stream, h = self.normed(stream, norm, clock)
+        return stream, self.linear(h, matrix)
+
+    def norm_gated(
+        self, stream: Stream, norm: Norm, matrix: Matrix, activation: str, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        stream, h = self.normed(stream, norm, clock)
+        return stream, self.gated(h, matrix, activation)
+
+    def norm_logits(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock, out: Tensor | None = None
+    ) -> Tensor:
+        _, h = self.normed(stream, norm, clock)
+        return self.logits(h, matrix, out)
+
+    def normed(self, stream: Stream, norm: Norm, clock: Clock) -> tuple[Stream, Tensor]:
+        """The residual with its branch added, and the norm of it. Ends the stage `norm`."""
         if stream.branch is None:
-            return stream, self.ops.norm(stream.x, weight, eps, self.dtype)
-        x, h = self.ops.add_norm(stream.x, stream.branch, weight, eps)
-        return Stream(x), h
+            h = self.ops.norm(stream.x, norm.weight, norm.eps, self.dtype)
+        else:
+            x, h = self.ops.add_norm(stream.x, stream.branch, norm.weight, norm.eps)
+            stream = Stream(x)
+        clock.lap("norm")
+        return stream, h
 
-    def linear(self, h: Input, matrix: Matrix) -> Tensor:
-        return matrix(self.taken(h))
+    def linear(self, h: Tensor, matrix: Matrix) -> Tensor:
+        return matrix(h)
 
-    def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
-        return self.ops.gated(matrix(self.taken(h)), activation)
+    def gated(self, h: Tensor, matrix: Matrix, activation: str) -> Tensor:
+        return self.ops.gated(matrix(h), activation)
 
-    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
-        x = self.taken(h)
-        if widens(matrix, x):
-            return torch.mm(x, matrix.weight.T, out_dtype=torch.float32, out=out)
-        logits = matrix(x)
-        return logits.float() if out is None else out.copy_(logits)
+    def logits(self, h: Tensor, matrix: Matrix, out: Tensor | None = None) -> Tensor:
+        return matrix.float32(h, out)
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
-        if len(h) >= ADD_INSIDE_FROM and widens(matrix, h):
-            x = stream.settled  # ours alone: nobody keeps an earlier residual
-            return Stream(torch.addmm(x, h, matrix.weight.T, torch.float32, out=x))
-        return Stream(stream.settled, matrix(h))
-
-    def taken(self, h: Input) -> Tensor:
-        """`h` with its norm taken."""
-        if not isinstance(h, Deferred):
-            return h
-        return self.ops.norm(h.x, h.weight, h.eps, self.dtype)
-
-
-def widens(matrix: Matrix, x: Tensor) -> TypeGuard[Plain]:
-    """Whether torch can multiply 16-bit operands into float32 here: plain ones on a GPU."""
-    wide = x.is_cuda and x.dtype != torch.float32
-    return wide and isinstance(matrix, Plain) and matrix.bias is None
+        total = stream.total  # ours alone: nobody keeps an earlier residual
+        if len(h) >= ADD_INSIDE_FROM and matrix.add_to(total, h):
+            return Stream(total)
+        return Stream(total, matrix(h))

@@ -16,11 +16,12 @@ import torch
 
 from pellucid.attention import AttentionBackend, AttentionShape
 from pellucid.cache.pool import KVPool
-from pellucid.kernels.units import Deferred, Input, Stream, Units
+from pellucid.kernels.matrix import Matrix
+from pellucid.kernels.units import Norm, Stream, Units
 from pellucid.model.rope import RopeTable, rope_tables
 from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import WeightSource
-from pellucid.quant.linear import Linear, make_embedding, make_linear
+from pellucid.quant.linear import make_embedding, make_linear
 from pellucid.quant.tensor import WeightTensor
 from pellucid.stages import Clock
 
@@ -60,7 +61,10 @@ class Layer:
         self.qkv = load.linear(prefix + "q", prefix + "k", prefix + "v")
         self.qk_norms = None
         if spec.qk_norm:
-            self.qk_norms = (load.norm(prefix + "q_norm"), load.norm(prefix + "k_norm"))
+            self.qk_norms = (
+                load.norm(prefix + "q_norm").weight,
+                load.norm(prefix + "k_norm").weight,
+            )
         self.o = load.linear(prefix + "o")
         self.attn_post_norm = load.norm(prefix + "attn_post_norm") if spec.sandwich_norms else None
         self.mlp_norm = load.norm(prefix + "mlp_norm")
@@ -81,49 +85,35 @@ class Layer:
     ) -> Stream:
         """The residual stream [T, hidden] with both branches added, or about to be; of the tokens
         `keep` only, if given."""
-        spec, eps, units = self.spec, self.spec.norm_eps, self.units
+        spec, units = self.spec, self.units
         kv = cache.layers[self.index]
-        stream, h = normed(units, stream, self.attn_norm, eps, clock)
-        qkv = units.linear(h, self.qkv)
+        stream, qkv = units.norm_linear(stream, self.attn_norm, self.qkv, clock)
         qkv = qkv.view(len(qkv), -1, spec.head_dim)
         clock.lap("qkv")
-        q = units.ops.rotate_and_write(qkv, self.qk_norms, eps, rotation, kv, batch.slots)
+        q = units.ops.rotate_and_write(qkv, self.qk_norms, spec.norm_eps, rotation, kv, batch.slots)
         clock.lap("kv_write")
         rows = batch.rows
         if keep is not None:
-            stream, q, rows = Stream(stream.settled[keep]), q[keep], batch.kept_rows
+            stream, q, rows = Stream(stream.total[keep]), q[keep], batch.kept_rows
             if not len(keep):
                 return stream
         h = attention.attend(q, kv, rows, self.shape).flatten(1)
         clock.lap("attention")
         stream = self._add(stream, h, self.o, self.attn_post_norm)
         clock.lap("o_proj")
-        stream, h = normed(units, stream, self.mlp_norm, eps, clock)
-        h = units.gated(h, self.gate_up, spec.activation)
+        stream, h = units.norm_gated(stream, self.mlp_norm, self.gate_up, spec.activation, clock)
         stream = self._add(stream, h, self.down, self.mlp_post_norm)
         clock.lap("mlp")
         return stream
 
     def _add(
-        self, stream: Stream, h: torch.Tensor, matrix: Linear, post_norm: torch.Tensor | None
+        self, stream: Stream, h: torch.Tensor, matrix: Matrix, post_norm: Norm | None
     ) -> Stream:
-        """Add matrix(h) to the residual: with Gemma, the norm of it."""
+        """The residual with matrix(h) as a branch; with Gemma, the norm of matrix(h)."""
         if post_norm is None:
             return self.units.add_linear(stream, h, matrix)
         branch = self.units.linear(h, matrix)
-        norm = self.units.ops.norm(branch, post_norm, self.spec.norm_eps)
-        return Stream(stream.settled, norm)
-
-
-def normed(
-    units: Units, stream: Stream, weight: torch.Tensor, eps: float, clock: Clock
-) -> tuple[Stream, Input]:
-    """`units.norm`, and its border; none if the norm is left to the unit that reads it, whose time
-    then counts for both."""
-    stream, h = units.norm(stream, weight, eps)
-    if not isinstance(h, Deferred):
-        clock.lap("norm")
-    return stream, h
+        return Stream(stream.total, self.units.ops.norm(branch, *post_norm))
 
 
 class Loader:
@@ -145,13 +135,13 @@ class Loader:
         self.method = method
         self.units = units
 
-    def norm(self, name: str) -> torch.Tensor:
-        """A norm's weight, float32 [dim]."""
+    def norm(self, name: str) -> Norm:
+        """A norm, its weight float32 [dim]."""
         weight = self.weights[name].dense(torch.float32).to(self.device)
-        return weight + self.spec.norm_offset
+        return Norm(weight + self.spec.norm_offset, self.spec.norm_eps)
 
-    def linear(self, *names: str) -> Linear:
-        """One linear over the input of all `names`, outputs one behind the other."""
+    def linear(self, *names: str) -> Matrix:
+        """One matrix over the input of all `names`, outputs one behind the other."""
         parts = [self.weights[name] for name in names]
         biases = [name + "_bias" for name in names]
         bias = None
@@ -159,7 +149,7 @@ class Loader:
             bias = torch.cat([self._bias(n, p) for n, p in zip(biases, parts, strict=True)])
         return self.make(parts, bias)
 
-    def make(self, parts: list[WeightTensor], bias: torch.Tensor | None = None) -> Linear:
+    def make(self, parts: list[WeightTensor], bias: torch.Tensor | None = None) -> Matrix:
         return make_linear(parts, bias, dtype=self.dtype, device=self.device, method=self.method)
 
     def embedding(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -211,12 +201,11 @@ class Decoder:
         for layer in self.layers:
             keep = batch.keep if layer is self.layers[-1] else None
             stream = layer(stream, batch, rotations[layer.rope], cache, attention, clock, keep)
-        return Stream(stream.settled, None, stream.brief)
+        return Stream(stream.total, None, stream.rounded)
 
     def logits(self, hidden: Stream, clock: Clock, out: torch.Tensor | None = None) -> torch.Tensor:
         """hidden [rows] → float32 [rows, vocab]; in `out`, if given."""
-        _, h = normed(self.units, hidden, self.norm, self.spec.norm_eps, clock)
-        logits = self.units.logits(h, self.head, out)
+        logits = self.units.norm_logits(hidden, self.norm, self.head, clock, out)
         if cap := self.spec.logit_softcap:
             logits.div_(cap).tanh_().mul_(cap)
         clock.lap("lm_head")

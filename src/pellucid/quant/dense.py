@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from pellucid.kernels.matrix import Matrix, PlainOperand
 from pellucid.quant.tensor import WeightTensor
 
 
@@ -20,7 +21,7 @@ def expand(part: WeightTensor, dtype: torch.dtype, device: torch.device) -> torc
     return WeightTensor(part.name, part.kind, part.shape, data).dense(dtype)
 
 
-class DenseLinear:
+class DenseLinear(Matrix):
     """x · Wᵀ + bias with W [n, k] as it is."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
@@ -46,6 +47,25 @@ class DenseLinear:
     @property
     def nbytes(self) -> int:
         return self.weight.numel() * self.weight.element_size()
+
+    @property
+    def operand(self) -> PlainOperand:
+        return PlainOperand(self.weight, self.bias)
+
+    def float32(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        if not self._widens(x):
+            return super().float32(x, out)
+        return torch.mm(x, self.weight.T, out_dtype=torch.float32, out=out)
+
+    def add_to(self, total: torch.Tensor, x: torch.Tensor) -> bool:
+        if not self._widens(x):
+            return False
+        torch.addmm(total, x, self.weight.T, torch.float32, out=total)
+        return True
+
+    def _widens(self, x: torch.Tensor) -> bool:
+        """Whether torch can multiply into float32 here: 16-bit operands on a GPU."""
+        return x.is_cuda and x.dtype != torch.float32 and self.bias is None
 
 
 class DenseEmbedding:

@@ -12,34 +12,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from typing import Protocol
 from weakref import WeakValueDictionary
 
 import torch
 
 from pellucid.errors import InputError
 from pellucid.kernels import BuildError, cpu_kernels
+from pellucid.kernels.matrix import Matrix
 from pellucid.quant.dense import DenseEmbedding, DenseLinear, expand
 from pellucid.quant.packed import PackedEmbedding, PackedLinear, can_pack, pack
 from pellucid.quant.tensor import WeightTensor
 
-__all__ = ["Linear", "can_pack", "make_embedding", "make_linear"]
+__all__ = ["can_pack", "make_embedding", "make_linear"]
 
 
-class Linear(Protocol):
-    """x [tokens, in] → x · Wᵀ + bias, [tokens, out], in x's dtype."""
+class Stacked(Matrix):
+    """Several matrices over one input, outputs one behind the other."""
 
-    def __call__(self, x: torch.Tensor) -> torch.Tensor: ...
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of weights that a call reads."""
-
-
-class Stacked:
-    """Several linears over one input, outputs one behind the other."""
-
-    def __init__(self, pieces: Sequence[Linear]) -> None:
+    def __init__(self, pieces: Sequence[Matrix]) -> None:
         self.pieces = pieces
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
@@ -63,14 +53,14 @@ def make_linear(
     dtype: torch.dtype,
     device: torch.device,
     method: str,
-) -> Linear:
+) -> Matrix:
     """The linear of `parts`, [rows, in] each, stacked along the output; bias [sum of rows]."""
     check_parts(parts, bias, device, method)
     if len(parts) == 1 and (tied := _embeddings.get(_key(parts[0], dtype, device, method))):
         return _head_of(tied, bias, dtype, device)
     if method == "dense":
         return DenseLinear.of(parts, bias, dtype, device)
-    pieces: list[Linear] = []
+    pieces: list[Matrix] = []
     start = 0
     for kind, group in groupby(parts, key=lambda part: part.kind):
         same = list(group)
@@ -103,7 +93,7 @@ def make_embedding(
 
 def _head_of(
     embedding: Embedding, bias: torch.Tensor | None, dtype: torch.dtype, device: torch.device
-) -> Linear:
+) -> Matrix:
     """The linear of an embedding's own weight."""
     if isinstance(embedding, PackedEmbedding):
         return PackedLinear(embedding.matrix, bias)

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from pellucid.kernels import KINDS, PackedMatrix, cpu_kernels
+from pellucid.kernels.matrix import Matrix
 from pellucid.quant.tensor import WeightTensor
 
 MIN_BF16_ROWS = 32
@@ -42,7 +43,7 @@ def pack(parts: Sequence[WeightTensor]) -> PackedMatrix:
     return cpu_kernels().pack(parts[0].kind, data, parts[0].shape[1])
 
 
-class PackedLinear:
+class PackedLinear(Matrix):
     """x · Wᵀ + bias with W [n, k] packed."""
 
     def __init__(self, matrix: PackedMatrix, bias: torch.Tensor | None) -> None:

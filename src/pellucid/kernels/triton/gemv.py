@@ -170,7 +170,7 @@ def _fma_kernel(
     bias_ptr,
     residual_ptr,
     out_ptr,
-    brief_ptr,
+    rounded_ptr,
     x_stride,
     residual_stride,
     num_rows,
@@ -226,8 +226,8 @@ def _fma_kernel(
     if residual_ptr is not None:
         result += residual
     tl.store(out_ptr + at, result.to(out_ptr.dtype.element_ty), mask=inside)
-    if brief_ptr is not None:
-        tl.store(brief_ptr + at, result.to(brief_ptr.dtype.element_ty), mask=inside)
+    if rounded_ptr is not None:
+        tl.store(rounded_ptr + at, result.to(rounded_ptr.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["num_tokens"])
@@ -238,7 +238,7 @@ def _dot_kernel(
     bias_ptr,
     residual_ptr,
     out_ptr,
-    brief_ptr,
+    rounded_ptr,
     x_stride,
     residual_stride,
     num_rows,
@@ -291,8 +291,8 @@ def _dot_kernel(
     if residual_ptr is not None:
         sums += residual
     tl.store(out_ptr + at, sums.to(out_ptr.dtype.element_ty), mask=inside)
-    if brief_ptr is not None:
-        tl.store(brief_ptr + at, sums.to(brief_ptr.dtype.element_ty), mask=inside)
+    if rounded_ptr is not None:
+        tl.store(rounded_ptr + at, sums.to(rounded_ptr.dtype.element_ty), mask=inside)
 
 
 @cache
@@ -345,7 +345,7 @@ def gemv(
     gated: str = "",
     out_dtype: torch.dtype | None = None,
     out: Tensor | None = None,
-    brief: Tensor | None = None,
+    rounded: Tensor | None = None,
     pdl: bool = False,
     tiling: Tiling | None = None,
 ) -> Tensor:
@@ -358,7 +358,7 @@ def gemv(
     else of the weight. Sums are float32, and so may x and residual be over 16-bit weights.
 
     `out`: [T, out], contiguous, to write to instead of a new tensor;
-    `brief`: [T, out] of another dtype, filled with the same; `pdl`: start while the kernel before
+    `rounded`: [T, out] of another dtype, filled with the same; `pdl`: start while the kernel before
     is still running; `tiling`: instead of `config`'s choice.
     Raises ValueError for shapes and layouts outside of these.
     """
@@ -387,7 +387,7 @@ def gemv(
     kernel, inner = (_fma_kernel, 16 // weight.itemsize) if mode == "fma" else (_dot_kernel, stages)
     extra = {"launch_pdl": True} if pdl else {}
     kernel[(-(-n // rows),)](
-        x, weight, norm, bias, residual, out, brief,
+        x, weight, norm, bias, residual, out, rounded,
         x.stride(0), residual.stride(0) if residual is not None else 0, width, tokens, eps,
         k, padded if mode == "fma" else MAX_TOKENS, rows, block_k, inner,
         gated, "evict_first" if evict else "", pdl, num_warps=warps, **extra,

@@ -1,97 +1,90 @@
-"""The pieces of a layer fused around each matrix, for the few rows of a small decode step.
+"""The units of a layer as one launch each, for the few tokens of a small decode step.
 
-With few rows a product is bound by reading the matrix, so whatever else it does on the
-way is free, and every launch that disappears is time won: the norm moves into the product that
-reads it, residual and activation into the one that makes them. Steps with more rows are composed.
+With few tokens a product is bound by reading the matrix, so whatever else it does on the way is
+free, and every launch that disappears is time won: the norm moves into the product that reads it,
+residual and activation into the one that makes them. A unit is composed of separate steps where a
+step has more tokens, or where the matrix has no fused product (`products.py`).
 """
 
 from __future__ import annotations
 
-from typing import TypeGuard
-
 import torch
 from torch import Tensor
 
-from pellucid.kernels.triton.flash import on_hopper
-from pellucid.kernels.triton.gemv import MAX_TOKENS, gemv, pays
-from pellucid.kernels.units import Composed, Deferred, Input, Matrix, Plain, Stream
-
-SMALL = 2**23
-"""Weights of a matrix up to which its product starts early (see gemv.py): over a large one,
-programs that wait for their turn only take room from those at work. Measured on an H200: with
-matrices of 2 to 6 million weights (0.6B) 3 % more tokens a second, with 16 to 117 million (8B)
-6 % fewer."""
+from pellucid.kernels.matrix import Matrix
+from pellucid.kernels.triton.gemv import MAX_TOKENS
+from pellucid.kernels.triton.products import FusedProduct, fused_product
+from pellucid.kernels.units import Composed, Norm, Stream
+from pellucid.stages import Clock
 
 
 class GemvUnits(Composed):
-    """`kernels.units.Units`: one launch a unit where there are few rows."""
+    """`kernels.units.Units`, fused where that pays."""
 
-    def norm(self, stream: Stream, weight: Tensor, eps: float) -> tuple[Stream, Input]:
-        if stream.branch is None and len(stream.x) <= MAX_TOKENS:
-            # Read in the weights' dtype: two widths in one loop would have to change hands.
-            x = stream.x.to(self.dtype) if stream.brief is None else stream.brief
-            return stream, Deferred(x, weight, eps)
-        return super().norm(stream, weight, eps)
+    def norm_linear(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        if (product := reads_norm(stream, matrix)) is None:
+            return super().norm_linear(stream, norm, matrix, clock)
+        return stream, product(self.rounded(stream), norm=norm)
 
-    def linear(self, h: Input, matrix: Matrix) -> Tensor:
-        if not fits(matrix, h):
+    def norm_gated(
+        self, stream: Stream, norm: Norm, matrix: Matrix, activation: str, clock: Clock
+    ) -> tuple[Stream, Tensor]:
+        if (product := reads_norm(stream, matrix)) is None:
+            return super().norm_gated(stream, norm, matrix, activation, clock)
+        return stream, product(self.rounded(stream), norm=norm, gated=activation)
+
+    def norm_logits(
+        self, stream: Stream, norm: Norm, matrix: Matrix, clock: Clock, out: Tensor | None = None
+    ) -> Tensor:
+        if (product := reads_norm(stream, matrix)) is None:
+            return super().norm_logits(stream, norm, matrix, clock, out)
+        return product(self.rounded(stream), norm=norm, out_dtype=torch.float32, out=out)
+
+    def normed(self, stream: Stream, norm: Norm, clock: Clock) -> tuple[Stream, Tensor]:
+        """A norm of few tokens with nothing to add reads the numbers that a fused product reads and
+        counts to the product's stage as there: no stage depends on how large a matrix is."""
+        if stream.branch is not None or len(stream.x) > MAX_TOKENS:
+            return super().normed(stream, norm, clock)
+        return stream, self.ops.norm(self.rounded(stream), norm.weight, norm.eps, self.dtype)
+
+    def linear(self, h: Tensor, matrix: Matrix) -> Tensor:
+        if (product := paying(matrix, len(h))) is None:
             return super().linear(h, matrix)
-        x, norm, eps = opened(h)
-        return gemv(
-            x, matrix.weight, bias=matrix.bias, norm=norm, eps=eps, pdl=starts_early(matrix)
-        )
+        return product(h)
 
-    def gated(self, h: Input, matrix: Matrix, activation: str) -> Tensor:
-        if not fits(matrix, h):
+    def gated(self, h: Tensor, matrix: Matrix, activation: str) -> Tensor:
+        if (product := paying(matrix, len(h))) is None:
             return super().gated(h, matrix, activation)
-        x, norm, eps = opened(h)
-        return gemv(
-            x,
-            matrix.weight,
-            bias=matrix.bias,
-            norm=norm,
-            eps=eps,
-            gated=activation,
-            pdl=starts_early(matrix),
-        )
+        return product(h, gated=activation)
 
-    def logits(self, h: Input, matrix: Matrix, out: Tensor | None = None) -> Tensor:
-        if not fits(matrix, h):
+    def logits(self, h: Tensor, matrix: Matrix, out: Tensor | None = None) -> Tensor:
+        if (product := paying(matrix, len(h))) is None:
             return super().logits(h, matrix, out)
-        x, norm, eps = opened(h)
-        return gemv(
-            x,
-            matrix.weight,
-            bias=matrix.bias,
-            norm=norm,
-            eps=eps,
-            out_dtype=torch.float32,
-            out=out,
-            pdl=starts_early(matrix),
-        )
+        return product(h, out_dtype=torch.float32, out=out)
 
     def add_linear(self, stream: Stream, h: Tensor, matrix: Matrix) -> Stream:
-        if not fits(matrix, h):
+        if (product := paying(matrix, len(h))) is None:
             return super().add_linear(stream, h, matrix)
-        brief = None
+        rounded = None
         if self.dtype != stream.x.dtype:
-            brief = torch.empty(stream.x.shape, dtype=self.dtype, device=h.device)
-        early = starts_early(matrix)
-        x = gemv(
-            h, matrix.weight, bias=matrix.bias, residual=stream.settled, brief=brief, pdl=early
-        )
-        return Stream(x, None, brief)
+            rounded = torch.empty(stream.x.shape, dtype=self.dtype, device=h.device)
+        x = product(h, residual=stream.total, rounded=rounded)
+        return Stream(x, None, rounded)
+
+    def rounded(self, stream: Stream) -> Tensor:
+        """The residual in the dtype of the weights: two widths in one loop over K would have to
+        change hands between threads."""
+        return stream.x.to(self.dtype) if stream.rounded is None else stream.rounded
 
 
-def fits(matrix: Matrix, h: Input) -> TypeGuard[Plain]:
-    x = h.x if isinstance(h, Deferred) else h
-    return isinstance(matrix, Plain) and pays(len(x), matrix.weight)
+def paying(matrix: Matrix, num_tokens: int) -> FusedProduct | None:
+    """The matrix's fused product, if it has one that pays for so many tokens."""
+    product = fused_product(matrix.operand)
+    return product if product is not None and product.pays(num_tokens) else None
 
 
-def starts_early(matrix: Plain) -> bool:
-    return matrix.weight.numel() <= SMALL and on_hopper(matrix.weight.device)
-
-
-def opened(h: Input) -> tuple[Tensor, Tensor | None, float]:
-    """What is multiplied, and the norm to take of it first."""
-    return (h.x, h.weight, h.eps) if isinstance(h, Deferred) else (h, None, 0.0)
+def reads_norm(stream: Stream, matrix: Matrix) -> FusedProduct | None:
+    """The fused product that takes the norm of the stream; None while a branch is to be added."""
+    return paying(matrix, len(stream.x)) if stream.branch is None else None
