@@ -73,11 +73,16 @@ class Engine:
         self.info = describe(checkpoint, resolved, parts, memory)
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
-    def add(self, request: Request) -> None:
-        """Queue a request; `InputError` if it is bad or could never fit."""
+    def add(self, request: Request, *, last: bool = False) -> None:
+        """Queue a request; `InputError` if it is bad or could never fit.
+
+        last: no other request will follow soon, so that static or dynamic batching need not wait
+        for a full batch.
+        """
         self._check_tokens(request)
         tokenizer = self.checkpoint.tokenizer
         self.scheduler.add(request, lambda: open_text(tokenizer, request.params))
+        self.scheduler.expects_more = not last
 
     def abort(self, request_id: str) -> None:
         """Drop a request and free its blocks; one that is unknown or has ended is no error."""
@@ -93,6 +98,14 @@ class Engine:
         outputs = self.scheduler.commit(flight.plan, flight.land())
         self._count(flight.plan.num_tokens, outputs)
         self.clock.lap("detokenize")
+        return outputs
+
+    def drain(self) -> list[Output]:
+        """Step until no step is in flight: after all requests have ended or were aborted, this
+        leaves the engine idle. Returns what is new."""
+        outputs: list[Output] = []
+        while self.lane.busy:
+            outputs += self.step()
         return outputs
 
     @contextmanager

@@ -132,7 +132,7 @@ class LLM:
         """
         [settings] = self._spread(params, fields, 1)
         ids = self._encode_any(prompt)
-        return self._stream(self._add(ids, settings, deque()), settings.n)
+        return self._stream(self._add(ids, settings, deque(), is_last=True), settings.n)
 
     def _stream(self, request_id: str, num_open: int) -> Generator[Output, None, None]:
         try:
@@ -145,12 +145,11 @@ class LLM:
         numbers: dict[str, int] = {}
         try:
             for number, (ids, params) in enumerate(work):
-                numbers[self._add(ids, params, inbox)] = number
-            self.engine.scheduler.expects_more = False
+                is_last = number == len(work) - 1
+                numbers[self._add(ids, params, inbox, is_last)] = number
             for piece in self._until_done(inbox, sum(params.n for _, params in work)):
                 yield numbers[piece.request_id], piece
         finally:
-            self.engine.scheduler.expects_more = True
             self._forget(numbers)
 
     def _until_done(self, inbox: deque[Output], num_open: int) -> Iterator[Output]:
@@ -179,9 +178,12 @@ class LLM:
         settings = self._spread(params, fields, len(several))
         return [(self._encode(p), s) for p, s in zip(several, settings, strict=True)]
 
-    def _add(self, ids: list[int], params: SamplingParams, inbox: deque[Output]) -> str:
+    def _add(
+        self, ids: list[int], params: SamplingParams, inbox: deque[Output], is_last: bool
+    ) -> str:
         request_id = str(next(self._ids))
-        self.engine.add(Request(id=request_id, prompt_token_ids=ids, params=params))
+        request = Request(id=request_id, prompt_token_ids=ids, params=params)
+        self.engine.add(request, last=is_last)
         self._inbox[request_id] = inbox
         return request_id
 

@@ -230,7 +230,6 @@ def test_an_interrupt_keeps_whole_blocks(engine: Engine, num_whole: int) -> None
     assert record["interrupted"]
     assert all(len(cell["wall_ns"]) == num_whole for cell in record["cells"])
     assert not engine.has_work
-    assert engine.scheduler.expects_more
 
 
 def test_an_interrupt_with_nothing_to_keep_goes_on(engine: Engine) -> None:

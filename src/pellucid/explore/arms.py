@@ -227,7 +227,6 @@ def add_requests(
     rng = random.Random(number)
     vocab = engine.info.vocab_size
     lengths: dict[str, int] = {}
-    engine.scheduler.expects_more = True
     for index in range(num_prompts):
         ids = [rng.randrange(vocab) for _ in range(work.prompt_len)]
         # A single sequence has the full length.
@@ -235,9 +234,9 @@ def add_requests(
             output_len if index == 0 else rng.randint(max(SHORTEST, output_len // 2), output_len)
         )
         name = f"ablate-{number}-{index}"
-        engine.add(Request(id=name, prompt_token_ids=ids, params=work.params(length)))
+        request = Request(id=name, prompt_token_ids=ids, params=work.params(length))
+        engine.add(request, last=index == num_prompts - 1)
         lengths[name] = length
-    engine.scheduler.expects_more = False  # a static batch need not wait for others
     return lengths
 
 

@@ -67,7 +67,8 @@ def run_once(engine: Engine, work: BenchWorkload, repeat: int) -> Sample:
     begin = time.perf_counter()
     for index in range(work.num_prompts):
         ids = [rng.randrange(vocab) for _ in range(work.prompt_len)]
-        engine.add(Request(id=f"bench-{repeat}-{index}", prompt_token_ids=ids, params=params))
+        request = Request(id=f"bench-{repeat}-{index}", prompt_token_ids=ids, params=params)
+        engine.add(request, last=index == work.num_prompts - 1)
     started: set[str] = set()
     first, num_decoded = 0.0, 0
     while engine.has_work:

@@ -41,7 +41,7 @@ import statistics
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import cycle
 from typing import Any, NamedTuple
@@ -145,22 +145,19 @@ def measure_cells(engine: Engine, settings: Settings, progress: Listener) -> run
     begin = time.perf_counter()
     settings = fit_settings(engine, settings)
     bench = CellBench(engine, settings)
-    with expecting_no_more(engine):
-        bench.warm_up(progress)
-        limits = measure_limits(torch.device(engine.info.device), bench.dtype)
-        num_blocks = bench.affordable(time.perf_counter() - begin)
-        progress(
-            MeasureProgress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks))
-        )
-        blocks: list[Block] = []
-        interrupted = False
-        try:
-            for number in range(num_blocks):
-                blocks.append(bench.block(number, num_blocks, progress))
-        except KeyboardInterrupt:
-            if not blocks:
-                raise
-            interrupted = True
+    bench.warm_up(progress)
+    limits = measure_limits(torch.device(engine.info.device), bench.dtype)
+    num_blocks = bench.affordable(time.perf_counter() - begin)
+    progress(MeasureProgress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks)))
+    blocks: list[Block] = []
+    interrupted = False
+    try:
+        for number in range(num_blocks):
+            blocks.append(bench.block(number, num_blocks, progress))
+    except KeyboardInterrupt:
+        if not blocks:
+            raise
+        interrupted = True
     return run_file_of(engine, settings, limits, blocks, interrupted)
 
 
@@ -269,7 +266,8 @@ class CellBench:
 
         def some_steps() -> None:
             while waiting:
-                self.engine.add(waiting.popleft())
+                request = waiting.popleft()
+                self.engine.add(request, last=not waiting)
             self.engine.step()
             while self._whole_runs and self.engine.has_work:
                 self.engine.step()
@@ -286,7 +284,7 @@ class CellBench:
                 num_tokens -= len(self.engine.step())
 
         for request in requests:
-            self.engine.add(request)
+            self.engine.add(request, last=request is requests[-1])
             self.engine.pretend(request.id, len(request.prompt_token_ids))
         while not self.engine.step():  # the first token does not count
             pass
@@ -331,8 +329,7 @@ class CellBench:
         """Leave the engine as it was. The last requests go first, so that blocks lie in order."""
         for request in reversed(requests):
             self.engine.abort(request.id)
-        while self.engine.lane.busy:
-            self.engine.step()
+        self.engine.drain()
 
     def _plan(self, cell: Cell, num_steps: int, timed_s: float, run_s: float) -> None:
         """Choose steps and repeats of a cell from a run that took `run_s` seconds, `timed_s` of
@@ -349,16 +346,6 @@ class CellBench:
         repeats = max(fewest, min(MOST_REPEATS, round(most_s / timed_s)))
         self.sizes[cell] = Size(num_steps, repeats)
         self.pair_s[cell] = 2 * repeats * run_s
-
-
-@contextmanager
-def expecting_no_more(engine: Engine) -> Iterator[None]:
-    """Inside, a static batch does not wait for requests beyond those that are there."""
-    engine.scheduler.expects_more = False
-    try:
-        yield
-    finally:
-        engine.scheduler.expects_more = True
 
 
 # --- what to say about it ------------------------------------------------------------------------
@@ -382,7 +369,7 @@ def run_file_of(
             "engine": to_builtins(info),
             "config": asdict(engine.config),
             "weight_bytes": info.weight_bytes,
-            "head_bytes": engine.runner.model.head.nbytes,
+            "head_bytes": info.head_bytes,
             "kv_bytes_per_token": info.kv_bytes_per_token,
             "limits": dict(limits),
             "settings": asdict(settings),
