@@ -35,3 +35,14 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     names = {name.lower(): name for name in known}
     close = difflib.get_close_matches(word.lower(), names, n=1)
     return f" Did you mean {names[close[0]]}?" if close else ""
+
+
+LONGEST = 500
+"""Characters of somebody else's words in a message."""
+
+
+def one_line(text: object) -> str:
+    """`text` as a part of a message: without line breaks and other things that a damaged file's
+    names may have, and not endless."""
+    line = " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"

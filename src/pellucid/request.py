@@ -77,7 +77,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             kind, what = ((int, float), "number") if name in _FLOATS else (int, "whole number")
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise InputError(f"{name} must be a {what}, not {value!r}", param=name)
-            if not (low <= value <= high) or math.isnan(value):
+            if not (low <= value <= high) or value != value:  # (NaN)
                 raise InputError(f"{name} must be {_span(low, high)}, not {value!r}", param=name)
             if name in _COUNTS and value > _MANY:
                 msgspec.structs.force_setattr(self, name, _MANY)

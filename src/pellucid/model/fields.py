@@ -6,10 +6,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 
 MAX_LAYERS = 10_000
 """More than any model has: a damaged count must not make us list a billion tensors."""
+
+
+MOST = 1e300
+"""Larger numbers are damage, and integers without end do not fit a float."""
+MAX_CONTEXT = 1 << 24
+"""Tokens; beyond it a position is no exact float32, and has the rotation of its neighbour."""
 
 
 class Fields:
@@ -43,6 +49,10 @@ class Fields:
     def num_layers(self, key: str) -> int:
         return self.integer(key, maximum=MAX_LAYERS)
 
+    def context(self, key: str, default: int | None = None) -> int:
+        """A length in tokens."""
+        return self.integer(key, default, maximum=MAX_CONTEXT)
+
     def number(self, key: str, default: float | None = None, above: float = 0.0) -> float:
         """A finite number greater than `above`; `ModelError` if absent and without default."""
         value = self.get(key)
@@ -52,7 +62,7 @@ class Fields:
             raise self.error(key, "is missing")
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(key, f"must be a number, not {short(value)}")
-        if not above < value < float("inf"):
+        if not above < value < MOST:
             raise self.error(key, f"must be a number above {above:g}, not {short(value)}")
         return float(value)
 
@@ -103,11 +113,6 @@ class Fields:
 
     def error(self, key: str, problem: str) -> ModelError:
         return ModelError(one_line(f"{self.path}: {self.prefix}{key} {problem}"))
-
-
-def one_line(text: object) -> str:
-    """`text` without line breaks, which names in a damaged file may have."""
-    return " ".join(str(text).split())
 
 
 def short(value: Any) -> str:

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 from pellucid.model.entries import Entry
-from pellucid.model.fields import one_line
+from pellucid.model.fields import short
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
 from pellucid.quant.kinds import PLAIN_BYTES
@@ -33,6 +33,8 @@ from pellucid.text.files import read_object, read_optional
 
 COMPARED = 1 << 24
 """Bytes that are compared at a time."""
+MAX_NAME = 200
+"""Characters of a file's name; file systems have 255 bytes."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -218,8 +220,10 @@ def shards(index: Path) -> list[Path]:
     files = []
     for name in sorted(set(names.values())):
         path = index.parent / name
-        if Path(name).name != name or path.suffix != ".safetensors":
-            raise ModelError(f"{index}: names {name!r}, which is no safetensors file beside it")
+        if Path(name).name != name or path.suffix != ".safetensors" or len(name) > MAX_NAME:
+            raise ModelError(
+                f"{index}: names {short(name)}, which is no safetensors file beside it"
+            )
         if not path.exists():
             raise ModelError(f"{path}: no such file, though {index.name} names it; fetch it")
         files.append(path)

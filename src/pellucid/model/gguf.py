@@ -28,9 +28,8 @@ from typing import Any, cast
 import numpy as np
 from gguf import GGUFReader, GGUFValueType
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 from pellucid.model.entries import Entry
-from pellucid.model.fields import one_line
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_gguf import family_of, spec_from_gguf
 
@@ -110,7 +109,8 @@ class GgufFile:
         try:
             # Mode "c": the map stays shared with other processes as long as nobody writes to it,
             # and torch takes only arrays that could be written.
-            reader = Reader(path, "c")
+            with np.errstate(all="ignore"):  # offsets without sense are found out soon enough
+                reader = Reader(path, "c")
             self.metadata = reader.metadata()
         except UNREADABLE as error:
             raise ModelError(

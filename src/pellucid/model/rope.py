@@ -10,7 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
+from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec, RopeScaling
+
+MAX_BYTES = 1 << 31
+"""Of all tables: four million tokens with heads of 128 dimensions."""
 
 
 class RopeTable:
@@ -80,8 +84,19 @@ def _yarn(inverse: torch.Tensor, theta: float, dim: int, scaling: RopeScaling) -
 
 
 def rope_tables(spec: ModelSpec, length: int, device: torch.device) -> Sequence[RopeTable]:
-    """The table of each layer. Layers that rotate alike share one."""
+    """The table of each layer. Layers that rotate alike share one.
+
+    Raises `InputError` if `length` needs tables beyond any reason, before memory is taken for them.
+    """
     dim = spec.rope_dim or spec.head_dim
+    nbytes = length * dim * 4 * (1 if spec.rope_theta_local is None else 2)
+    if nbytes > MAX_BYTES:
+        raise InputError(
+            f"a context of {length} tokens takes {nbytes / 2**30:.1f} GiB for rotary tables alone, "
+            f"and {MAX_BYTES / 2**30:.0f} GiB is the most: set context_length to "
+            f"{length * MAX_BYTES // nbytes} or less",
+            param="context_length",
+        )
     everywhere = RopeTable(spec.rope_theta, dim, length, spec.rope_scaling, device)
     local = everywhere
     if spec.rope_theta_local is not None:

@@ -106,9 +106,11 @@ def spec_from_gguf(
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        context_length=get.integer("context_length"),
+        context_length=get.context("context_length"),
         norm_eps=decimal(get.number("attention.layer_norm_rms_epsilon")),
-        rope_theta=decimal(get.number("rope.freq_base", 1e6 if family == "gemma3" else 1e4)),
+        rope_theta=decimal(
+            get.number("rope.freq_base", 1e6 if family == "gemma3" else 1e4, above=1.0)
+        ),
         rope_scaling=rope_scaling(get, rope_factors, head_dim),
         tied_head=tied_head,
         qk_norm=family in ("qwen3", "gemma3"),
@@ -165,7 +167,7 @@ def gemma_fields(get: Fields) -> dict[str, Any]:
         "attention_scale": scale,
         "attention_softcap": get.optional_number("attn_logit_softcapping"),
         "logit_softcap": get.optional_number("final_logit_softcapping"),
-        "rope_theta_local": decimal(get.number("rope.freq_base_swa", 1e4)),
+        "rope_theta_local": decimal(get.number("rope.freq_base_swa", 1e4, above=1.0)),
         "sliding_window": get.integer("attention.sliding_window"),
         "local_layers": tuple(bool(local) for local in pattern),
     }
@@ -183,7 +185,7 @@ def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> Rope
     if factors:
         if kind != "none":
             raise get.error("rope.scaling.type", f"= {kind} beside rope_freqs is not supported")
-        if len(factors) != head_dim // 2 or not min(factors) > 0:
+        if len(factors) != head_dim // 2 or not all(0 < factor < math.inf for factor in factors):
             raise ModelError(
                 f"{get.path}: tensor 'rope_freqs.weight' must hold {head_dim // 2} positive "
                 "numbers, one per pair of dimensions; fetch the file again"
@@ -194,8 +196,8 @@ def rope_scaling(get: Fields, factors: tuple[float, ...], head_dim: int) -> Rope
         return RopeScaling(
             kind="yarn",
             factor=factor,
-            original_context=get.integer(
-                "rope.scaling.original_context_length", get.integer("context_length")
+            original_context=get.context(
+                "rope.scaling.original_context_length", get.context("context_length")
             ),
             beta_fast=get.number("rope.scaling.yarn_beta_fast", 32.0),
             beta_slow=get.number("rope.scaling.yarn_beta_slow", 1.0),

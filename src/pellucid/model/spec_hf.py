@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import ModelError
-from pellucid.model.fields import Fields, one_line, short
+from pellucid.errors import ModelError, one_line
+from pellucid.model.fields import MAX_CONTEXT, Fields, short
 from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
 
 FAMILIES = {
@@ -240,22 +240,22 @@ def rope_fields(get: Fields, family: str) -> dict[str, Any]:
         saved, whole = section(get, "full_attention", saved), saved
         local = section(get, "sliding_attention", whole)
     everywhere = Fields(chosen(saved, older, family, get.get("rope_theta")), get.path)
-    context = get.integer("max_position_embeddings")
+    context = get.context("max_position_embeddings")
     # Beside the section it counts before the one in it, as in transformers.
     original = get.get("original_max_position_embeddings")
     scaling = rope_scaling(everywhere, context, original)
     if scaling.kind == "yarn":
-        context = max(context, int(scaling.original_context * scaling.factor))
+        context = max(context, int(min(scaling.original_context * scaling.factor, MAX_CONTEXT)))
     found = {
         "context_length": context,
-        "rope_theta": everywhere.number("rope_theta", 1e4),
+        "rope_theta": everywhere.number("rope_theta", 1e4, above=1.0),
         "rope_scaling": scaling,
     }
     if family == "gemma3" or (local and local != saved):
         below = Fields({"rope_theta": get.get("rope_local_base_freq"), **local}, get.path)
         if rope_scaling(below, context).kind != "none":
             raise get.error("rope_parameters", "scale the sliding layers too: not supported")
-        found["rope_theta_local"] = below.number("rope_theta", 1e4)
+        found["rope_theta_local"] = below.number("rope_theta", 1e4, above=1.0)
     return found
 
 
@@ -300,15 +300,16 @@ def rope_scaling(get: Fields, context: int, original: int | None = None) -> Rope
         return RopeScaling(kind="linear", factor=get.number("factor"))
     if original is not None:
         get = Fields({**get.values, "original_max_position_embeddings": original}, get.path)
-    trained = get.integer("original_max_position_embeddings", context)
+    trained = get.context("original_max_position_embeddings", context)
     if kind == "yarn":
         return yarn(get, trained, context)
+    low = get.number("low_freq_factor")
     return RopeScaling(
         kind="llama3",
         factor=get.number("factor"),
         original_context=trained,
-        low_freq_factor=get.number("low_freq_factor"),
-        high_freq_factor=get.number("high_freq_factor"),
+        low_freq_factor=low,
+        high_freq_factor=get.number("high_freq_factor", above=low),
     )
 
 

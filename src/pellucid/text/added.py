@@ -21,7 +21,7 @@ from typing import Any
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Library
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 from pellucid.text.files import read_optional
 
 EXTRA = ("additional_special_tokens", "extra_special_tokens")
@@ -44,26 +44,24 @@ class Declared:
     @classmethod
     def read(cls, folder: Path) -> Declared:
         """Raises `ModelError` for files that make no sense."""
-        path = folder / "tokenizer_config.json"
-        config = read_optional(path)
+        config = read_optional(path := folder / "tokenizer_config.json")
         older = read_optional(folder / "special_tokens_map.json")
         decoder = config.get("added_tokens_decoder")
-        if decoder is not None:
-            older_names, more = older | config, {}
-        else:
-            older_names = config = config | older
-            more = read_optional(folder / "added_tokens.json")
+        more: dict[str, Any] = {}
+        if decoder is None:
+            config |= older
+            more = read_optional(path := folder / "added_tokens.json")
         special = {text for _, text in named(config)}
         try:
             entries = [
                 *(added(entry) for _, entry in sorted((decoder or {}).items(), key=by_id)),
                 *(plain(text, text in special) for text, _ in sorted(more.items(), key=by_value)),
             ]
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ModelError(
-                f"{path}: its added tokens make no sense ({error}); mend them"
+                f"{path}: its added tokens make no sense ({one_line(error)}); mend them"
             ) from error
-        return cls(config, roles_of(older_names), entries, [text for _, text in named(config)])
+        return cls(config, roles_of(older | config), entries, [text for _, text in named(config)])
 
     def missing_from(self, library: Library) -> list[AddedToken]:
         """The tokens that `library` does not have as they are declared here."""
@@ -88,10 +86,16 @@ def named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, text
     for key in EXTRA:
         found = config.get(key)
-        items = found.items() if isinstance(found, dict) else [(key, item) for item in found or ()]
+        items = (
+            found.items() if isinstance(found, dict) else [(key, item) for item in listed(found)]
+        )
         for role, item in items:
             if text := text_of(item):
                 yield role, text
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def roles_of(config: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Split
 from tokenizers.pre_tokenizers import Sequence as InTurn
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 
 
 def byte_letters() -> dict[str, int]:
@@ -112,7 +112,9 @@ class ByteLevelMerger:
         try:
             model = BPE(vocab, [_pair(rule) for rule in merges], ignore_merges=pre.ignore_merges)
         except Exception as error:  # the library raises plain Exception
-            raise ModelError(f"tokenizer.ggml.merges do not fit the tokens: {error}") from error
+            raise ModelError(
+                f"tokenizer.ggml.merges do not fit the tokens: {one_line(error)}"
+            ) from error
         self._library = Tokenizer(model)
         cuts: list[PreTokenizer] = [Split(Regex(p), "isolated") for p in pre.patterns]
         self._library.pre_tokenizer = InTurn(

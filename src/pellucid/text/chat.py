@@ -28,7 +28,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from pellucid.errors import InputError, ModelError
+from pellucid.errors import InputError, ModelError, one_line
 from pellucid.text.specials import SpecialTokens
 from pellucid.text.tokenizer import Tokenizer, check_text
 
@@ -215,10 +215,11 @@ def render(tokenizer: Tokenizer, messages: list[dict[str, Any]], options: dict[s
     except InputError:
         raise
     except Refusal as error:
-        raise InputError(f"the chat template says: {error}", param="messages") from None
+        raise InputError(f"the chat template says: {one_line(error)}", param="messages") from None
     except Exception as error:  # a template can fail in any way a program can
         raise InputError(
-            f"the chat template failed on these messages: {error or type(error).__name__}",
+            "the chat template failed on these messages: "
+            f"{one_line(error) or type(error).__name__}",
             param="messages",
         ) from error
 
@@ -282,7 +283,10 @@ def compiled(source: str) -> Template:
     try:
         return environment.from_string(source)
     except TemplateSyntaxError as error:
-        raise ModelError(
-            f"the model's chat template is no valid Jinja, line {error.lineno}: {error.message}; "
-            "use completions, or another file of the model"
-        ) from error
+        reason = one_line(f"line {error.lineno}: {error.message}")
+    except Exception as error:  # nested too deeply, for example
+        reason = one_line(error) or type(error).__name__
+    raise ModelError(
+        f"the model's chat template is no valid Jinja, {reason}; use completions, or another file "
+        "of the model"
+    )

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 
 MAX_BYTES = 1 << 28
 """No configuration or vocabulary is larger; a file that is would take minutes to parse."""
@@ -34,8 +34,9 @@ def read_object(path: Path) -> dict[str, Any]:
     except ModelError:
         raise
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: not valid JSON ({reason}); fetch the file again") from error
+        raise ModelError(
+            f"{path}: not valid JSON ({one_line(error)}); fetch the file again"
+        ) from error
     if not isinstance(value, dict):
         raise ModelError(f"{path}: holds no JSON object; fetch the file again")
     return value

@@ -24,7 +24,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Library
 
-from pellucid.errors import ModelError
+from pellucid.errors import ModelError, one_line
 from pellucid.text.added import Declared
 from pellucid.text.bytelevel import bytes_of
 from pellucid.text.codec import END_OF_TURN, Codec, unique
@@ -40,7 +40,7 @@ def folder_codec(folder: Path) -> Codec:
         library.add_tokens(declared.missing_from(library))
     except (TypeError, ValueError, OverflowError) as error:
         raise ModelError(
-            f"{folder}: its added tokens make no sense ({error}); mend them"
+            f"{folder}: its added tokens make no sense ({one_line(error)}); mend them"
         ) from error
     generation = read_optional(folder / "generation_config.json")
     added = library.get_added_tokens_decoder()
@@ -84,7 +84,7 @@ def load(path: Path) -> Library:
     try:
         library = Library.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
-        raise ModelError(f"{path}: {error}; fetch the file again") from error
+        raise ModelError(f"{path}: {one_line(error)}; fetch the file again") from error
     library.no_truncation()
     library.no_padding()
     return library
