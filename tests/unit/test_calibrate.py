@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pellucid.cli import main
+from pellucid.cli.calibrate import beyond
 from pellucid.errors import InputError
 from pellucid.explore import runfile
 from pellucid.explore.calibrate import (
@@ -137,6 +138,14 @@ def test_cells_set_aside_are_not_looked_at() -> None:
     ours, theirs = (replace(c.hardware, fastest=1, slowest=1) for c in (first, second))
     assert ours == theirs
     assert second.report["stage_error"]["median"] > 0.8
+
+
+def test_more_than_the_machine_can_is_warned_of() -> None:
+    in_cache = replace(TRUTH, eta_elementwise=2.0, eta_reduction=2.0, eta_gemv=1.1)
+    assert beyond(in_cache) == ""
+    assert "eta_gemm 1.27, eta_gemv 1.50: above 1" in beyond(
+        replace(TRUTH, eta_gemm=1.27, eta_gemv=1.5)
+    )
 
 
 def test_too_few_cells_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from pellucid.cli.common import write_json
 from pellucid.cli.parser import Parser
@@ -10,6 +11,7 @@ from pellucid.explore import runfile
 from pellucid.explore.calibrate import START, Calibration, calibrate, calibration_file
 from pellucid.explore.crossover import PARTS
 from pellucid.explore.hardware import environment
+from pellucid.explore.roofline import Hardware
 
 EXAMPLES = """examples:
   pellucid measure --json run.json
@@ -34,9 +36,30 @@ def run(args: argparse.Namespace) -> int:
     found = calibrate(record, args.seed)
     if args.json != "-":
         print(table(found))
+    if warning := beyond(found.hardware):
+        print(warning, file=sys.stderr)
     if args.json:
         write_json({"environment": environment(), **calibration_file(found, record)}, args.json)
     return 0
+
+
+MOST = {"eta_gemm": 1.02, "eta_attention_flops": 1.02, "eta_gemv": 1.2, "eta_attention_bytes": 1.2}
+"""Beyond these a fit is not to be believed. No product beats the large one that the machine's rate
+was measured with; reading may beat memory by a little where a cache holds part of the weights (1.12
+was fitted on an H100 with a 0.6B model), and small steps by a lot, which are not listed."""
+
+
+def beyond(hardware: Hardware) -> str:
+    """A warning if the fit says that more than the machine's limits was reached; else nothing."""
+    above = [name for name, most in MOST.items() if getattr(hardware, name) > most]
+    if not above:
+        return ""
+    values = ", ".join(f"{name} {getattr(hardware, name):.2f}" for name in above)
+    return (
+        f"warning: {values}: above 1, which is more than the limits measured in the same run. The "
+        "machine was probably busy while they were measured; measure again on a quiet one before "
+        "trusting this fit"
+    )
 
 
 def table(found: Calibration) -> str:

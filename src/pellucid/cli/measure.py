@@ -20,8 +20,9 @@ NOISY = 0.05
 """Variation over blocks from which a cell is flagged."""
 
 _NUMBERS = {
-    "blocks": "times that every cell is measured",
-    "max_seconds": "fewer blocks if they would take longer, warm-up included; 0 is no limit",
+    "blocks": "times that every length is measured in each phase",
+    "max_seconds": "aim at this time with fewer blocks. The warm-up and one block run in any case, so a "
+    "slow machine takes longer; 0 is no limit",
     "temperature": "of the sampling; 0 takes the most likely token",
     "seed": "of the prompts and of the order of runs",
 }
