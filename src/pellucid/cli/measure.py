@@ -21,8 +21,8 @@ NOISY = 0.05
 
 _NUMBERS = {
     "blocks": "times that every length is measured in each phase",
-    "max_seconds": "aim at this time with fewer blocks. The warm-up and one block run in any case, so a "
-    "slow machine takes longer; 0 is no limit",
+    "max_seconds": "aim at this time with fewer blocks; warm-up and one block run in any case, so "
+    "a slow machine takes longer. 0 is no limit",
     "temperature": "of the sampling; 0 takes the most likely token",
     "seed": "of the prompts and of the order of runs",
 }
@@ -30,7 +30,8 @@ _NUMBERS = {
 
 EXAMPLES = """examples:
   pellucid measure --phases decode --lengths 64,512,2k --max-seconds 60
-  pellucid measure --json run.json                      everything, for crossover and calibrate"""
+  pellucid measure --json run.json                      everything, for crossover and calibrate:
+                                                        10 to 40 minutes on two CPU cores"""
 
 
 def add_arguments(parser: Parser) -> None:
