@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pellucid.config import check_field, option
 from pellucid.errors import InputError
+from pellucid.resolve import CHUNKS
 
 Phase = Literal["decode", "prefill"]
 
@@ -86,7 +87,7 @@ def settled(choices: Choices, device: str) -> Choices:
         if getattr(choices, key) == "auto"
     }
     if choices.chunked_prefill < 0:
-        changes["chunked_prefill"] = 8192 if gpu else 512
+        changes["chunked_prefill"] = CHUNKS["cuda" if gpu else "cpu"]
     if choices.kv_cache == "off":
         changes["drafts"] = 0
     return dataclasses.replace(choices, **changes)
