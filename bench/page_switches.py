@@ -67,7 +67,7 @@ def value(feature: Feature) -> str:
 
 def homes(feature: Feature) -> str:
     base = "../../src/pellucid"
-    return ", ".join(f"[`{home}`]({base}/{home})" for home in (feature.home,))
+    return ", ".join(f"[`{home}`]({base}/{home})" for home in feature.homes)
 
 
 def on_gpu(key: str) -> list[str]:

@@ -1,8 +1,9 @@
 """The switchboard: one row per optimization.
 
-This table is the single list of what can be switched. The command line's flags, `pellucid
-features`, the parity tests, the ablation bench and the README's table read it; an optimization
-appears in all of them by adding one row. It holds strings only and imports no implementation.
+This table is the single list of what can be switched. `pellucid features`, the parity tests, the
+ablation bench, the README's table and the pages of docs/switches read it. It holds strings only and
+imports no implementation. A new optimization is a row here, a field of `EngineConfig`, an answer of
+`resolve.py` and its own files; tests name what was forgotten.
 
 Exactness says what a switch may change:
 
@@ -35,8 +36,11 @@ class Feature(NamedTuple):
     exactness: Exactness
     conflicts: tuple[str, ...]
     """`key=value` of other switches that it does not work with."""
-    home: str
-    """The file to read."""
+    homes: tuple[str, ...]
+    """Every file that has to do with it, the one to read first; besides those that choose
+    (`resolve.py`) and compose (`engine.py`)."""
+    names: tuple[str, ...]
+    """Identifiers that belong to it: no file but its homes uses them (tests/unit/test_homes.py)."""
     about: str
     paper: str
 
@@ -50,7 +54,8 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="token",
         conflicts=(),
-        home="scheduler.py",
+        homes=("scheduler.py",),
+        names=("kv_cache", "_keeps_kv"),
         about=(
             "Keep the keys and values of all earlier tokens, so that a new token costs one row of "
             "work instead of the whole prefix again. Off forgets them after every token."
@@ -65,7 +70,25 @@ FEATURES: tuple[Feature, ...] = (
         off="naive",
         exactness="token",
         conflicts=(),
-        home="attention/flash.py",
+        homes=(
+            "attention/flash.py",
+            "attention/flash_gpu.py",
+            "kernels/triton/decode.py",
+            "kernels/triton/flash.py",
+            "kernels/triton/flash_hopper.py",
+            "attention/sdpa.py",
+            "attention/naive.py",
+        ),
+        names=(
+            "FlashAttention",
+            "FlashGpuAttention",
+            "NaiveAttention",
+            "SdpaAttention",
+            "decode_attention",
+            "flash_attention",
+            "flash_attention_hopper",
+            "attend_rows",
+        ),
         about=(
             "Compute attention in tiles with a running softmax instead of writing the n×n score "
             "matrix to memory: by our kernel that reads the pages in place (flash) or torch's "
@@ -81,7 +104,8 @@ FEATURES: tuple[Feature, ...] = (
         off="static",
         exactness="token",
         conflicts=(),
-        home="scheduler.py",
+        homes=("scheduler.py",),
+        names=("batching", "BatchAdmission", "ContinuousAdmission", "patience"),
         about=(
             "Let a waiting request join at the next step. Dynamic lets new ones in only when the "
             "whole running batch has ended, static only when the next batch is full as well or "
@@ -97,7 +121,8 @@ FEATURES: tuple[Feature, ...] = (
         off="0",
         exactness="token",
         conflicts=(),
-        home="scheduler.py",
+        homes=("scheduler.py",),
+        names=("_budget",),
         about=(
             "Compute a long prompt in pieces of so many tokens a step, so that the answers already "
             "running do not wait for it. Off computes every prompt in one step; the default (-1) "
@@ -113,7 +138,8 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="token",
         conflicts=(),
-        home="kernels/ops.py",
+        homes=("kernels/ops.py", "kernels/triton/ops.py"),
+        names=("CpuOps", "TritonOps"),
         about=(
             "Do each small step between the matrices (add + norm; norm, rotation and KV write; "
             "activation · up) in one call instead of five to ten tensor operations."
@@ -128,7 +154,13 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="token",
         conflicts=(),
-        home="kernels/triton/gemv.py",
+        homes=(
+            "kernels/triton/gemv.py",
+            "kernels/triton/units.py",
+            "kernels/triton/products.py",
+            "kernels/reference/steps.py",
+        ),
+        names=("gemv", "GemvUnits", "FusedProduct"),
         about=(
             "On a GPU, multiply up to 8 rows (2 if the matrix is large) by a kernel of our own "
             "that also takes the norm before the matrix and the residual or activation after it: "
@@ -145,7 +177,16 @@ FEATURES: tuple[Feature, ...] = (
         off="sort",
         exactness="distribution",
         conflicts=(),
-        home="kernels/triton/sample.py",
+        homes=(
+            "kernels/triton/sample.py",
+            "sampling/pivot.py",
+            "kernels/decode.py",
+            "kernels/reference/sampling.py",
+            "runner/steps.py",
+            "runner/runner.py",
+            "sampling/sampler.py",
+        ),
+        names=("draw_by_noise", "choose", "is_plain"),
         about=(
             "On a GPU, draw by adding noise to the logits and taking the maximum (Gumbel-max), and "
             "find where top-k and top-p cut by searching for the value instead of sorting the "
@@ -161,7 +202,16 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="bit",
         conflicts=("attention=naive", "attention=sdpa"),
-        home="runner/executors.py",
+        homes=(
+            "runner/executors.py",
+            "runner/clock.py",
+            "runner/build.py",
+            "runner/steps.py",
+            "runner/memory.py",
+            "runner/runner.py",
+            "engine.py",
+        ),
+        names=("CudaGraphExecutor", "CUDAGraph", "Recording", "graphs", "capture", "is_recorded"),
         about=(
             "On a GPU, record a step of up to 4,096 tokens once for each shape that it is padded "
             "to, and replay it in one call, instead of launching some two hundred kernels from "
@@ -177,7 +227,8 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="token",
         conflicts=("kv_cache=off",),
-        home="runner/lanes.py",
+        homes=("runner/lanes.py", "scheduler.py", "request.py", "runner/inputs.py"),
+        names=("OverlapLane", "UNKNOWN", "in_flight", "waits_for_tokens"),
         about=(
             "While the device computes a step, plan the next one and handle the answers of the one "
             "before; sampled tokens reach the next step without the host having seen them. Off "
@@ -193,7 +244,8 @@ FEATURES: tuple[Feature, ...] = (
         off="dense",
         exactness="token",
         conflicts=(),
-        home="quant/packed.py",
+        homes=("quant/packed.py", "quant/linear.py"),
+        names=("PackedLinear", "PackedEmbedding"),
         about=(
             "Multiply by 4- and 8-bit blocks as they lie in a GGUF file: a decode step reads each "
             "weight once, and reads seven times fewer bytes than in fp32. Off expands them on load."

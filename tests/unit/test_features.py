@@ -36,7 +36,7 @@ def test_a_row_names_a_config_field_and_files_that_exist(
     assert feature.off in feature.choices
     if field.metadata["choices"]:
         assert set(feature.choices) <= set(field.metadata["choices"])
-    assert (SOURCE / feature.home).exists()
+    assert all((SOURCE / home).exists() for home in feature.homes)
     for conflict in feature.conflicts:
         key, value = conflict.split("=")
         assert value in by_key(key).choices

@@ -30,5 +30,6 @@ def run(args: argparse.Namespace) -> int:
             conflicts = ", ".join(f.conflicts) or "none"
             print(f"{f.key} = {' | '.join(f.choices)}   (default {f.default}, off {f.off})")
             print(textwrap.indent(textwrap.fill(f.about, 92), "    "))
-            print(f"    exactness {f.exactness} · conflicts {conflicts} · {f.home} · {f.paper}\n")
+            print(f"    exactness {f.exactness} · conflicts {conflicts} · {f.paper}")
+            print(textwrap.indent(textwrap.fill(", ".join(f.homes), 92), "    "), end="\n\n")
     return 0

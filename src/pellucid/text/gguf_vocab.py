@@ -28,8 +28,8 @@ from pellucid.text.codec import END_OF_TURN, Codec, unique
 from pellucid.text.specials import SpecialTokens
 from pellucid.text.spm import SPACE, SpmMerger
 
-UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 2, 3, 4, 5, 6
-HIDDEN = frozenset({UNKNOWN, CONTROL, UNUSED})
+UNKNOWN_TOKEN, CONTROL, USER_DEFINED, UNUSED, BYTE = 2, 3, 4, 5, 6
+HIDDEN = frozenset({UNKNOWN_TOKEN, CONTROL, UNUSED})
 
 CONTROL_NAMES = END_OF_TURN | set(
     """
@@ -178,7 +178,7 @@ def special_tokens(data: Metadata) -> tuple[dict[str, int], dict[str, int]]:
     always: dict[str, int] = {}
     asked: dict[str, int] = {}
     for token, (text, kind) in enumerate(zip(data.tokens, data.types, strict=True)):
-        if kind in (CONTROL, UNKNOWN) or text in CONTROL_NAMES:
+        if kind in (CONTROL, UNKNOWN_TOKEN) or text in CONTROL_NAMES:
             asked[text] = token
         elif kind == USER_DEFINED:
             always[text] = token
