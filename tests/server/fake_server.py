@@ -19,6 +19,7 @@ from fake_engine import SPEC, FakeEngine, FakeTokenizer, fake_measure
 
 from pellucid.config import EngineConfig
 from pellucid.server.app import build_app
+from pellucid.server.connections import PromptProtocol
 from pellucid.server.link import EngineLink
 from pellucid.server.process import EngineProcess
 from pellucid.server.serve import bind
@@ -119,6 +120,7 @@ def running(
         sock = bind("127.0.0.1", 0)
         config = uvicorn.Config(
             build_app(served, api_keys, allowed_origins),
+            http=PromptProtocol,
             lifespan="off",
             log_level="critical",
             access_log=False,

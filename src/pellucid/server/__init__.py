@@ -3,7 +3,9 @@
     client ──HTTP──▶ app · openai ──link──▶ worker ──▶ Engine.step()
                      (tokenises)   records    (its own interpreter lock)
 
-Read in this order: `protocol` (the records that cross), `worker` (the child's loop), `link` and
-`process` (the parent's side), `schemas` (what a request may say), `openai` (the routes), `render`
-(answers in OpenAI's shapes), `http` (bodies, streams, errors), `app` and `serve` (the assembly).
+Read in this order: `protocol` (the records that cross), `worker` (the child's loop), `link`,
+`process` and `supervisor` (the parent's side: the link, the process, its lives), `fields`,
+`parsing`, `messages` and `schemas` (what a request may say), `calls` (from a body to requests),
+`openai` (the routes), `render` (answers in OpenAI's shapes), `http` and `connections` (bodies,
+streams, who may enter), `errors`, `app` and `serve` (the assembly).
 """

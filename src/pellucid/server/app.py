@@ -89,7 +89,7 @@ def build_app(
     app = Starlette(routes=ROUTES, exception_handlers=HANDLERS)
     app.router.redirect_slashes = False
     app.state.served = served
-    gate = Gate(app, api_keys)
+    gate = Gate(app, api_keys, allowed_origins)
     if not allowed_origins:
         return gate
     return CORSMiddleware(

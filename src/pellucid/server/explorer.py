@@ -10,8 +10,8 @@ and kept for as long as the server runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from starlette.requests import Request as HttpRequest
@@ -24,14 +24,17 @@ from pellucid.explore.answer import answers_of
 from pellucid.features import FEATURES, Feature
 from pellucid.request import to_builtins
 from pellucid.server.errors import ApiError, as_api_error, to_json
-from pellucid.server.http import KEEP_ALIVE, EventStream, event, read_json, until_disconnect
+from pellucid.server.http import KEEP_ALIVE, EventStream, event, until_disconnect
 from pellucid.server.link import Job
 from pellucid.server.parsing import parse
 from pellucid.server.protocol import Measured, Progress
 from pellucid.server.served import Served
+from pellucid.server.threads import in_daemon
 
 MAX_RUNS = 32
 """Runs that are kept; the oldest goes first."""
+MAX_CELLS, MAX_BLOCKS, MAX_LAYERS = 64, 200, 1000
+"""Of a run file that somebody sends; what is measured here has 14 cells and 10 blocks."""
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
 """Of *Measure now* unless told otherwise; if they fit, enough cells to fit the model to."""
@@ -41,12 +44,18 @@ LIVE_SECONDS = 40.0
 """What *Measure now* measures unless told otherwise: an answer within a minute on two cores."""
 
 
+T = TypeVar("T")
+Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+Counts = Annotated[list[Count], msgspec.Meta(max_length=64)]
+
+
 class MeasureBody(msgspec.Struct, kw_only=True):
-    lengths: list[int] | None = None
-    phases: list[str] | None = None
-    batches: list[int] | None = None
-    blocks: int | None = None
-    max_seconds: float = LIVE_SECONDS
+    lengths: Counts | None = None
+    phases: Annotated[list[str], msgspec.Meta(max_length=2)] | None = None
+    batches: Counts | None = None
+    blocks: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
+    max_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = LIVE_SECONDS
+    """Others wait meanwhile, so that there must be an end."""
     force: bool = False
 
 
@@ -109,7 +118,7 @@ def switch(feature: Feature, served: Served) -> dict[str, Any]:
 async def measure(request: HttpRequest) -> Response:
     """Time the engine's stages; a stream of events, the last of which is the run file."""
     served = Served.of(request)
-    body = parse(await read_json(request, served.max_body), MeasureBody)
+    body = await served.read(request, lambda value: parse(value, MeasureBody))
     wanted = {
         "lengths": body.lengths or live_lengths(served.info.context_length),
         "phases": body.phases or LIVE_PHASES,
@@ -166,26 +175,53 @@ def keep(served: Served, run: runfile.Record) -> None:
 
 async def answers(request: HttpRequest) -> Response:
     """What a run file from elsewhere says."""
-    return to_json({"answers": answers_of(await sent_run(request), "recorded")})
+    run = await sent_run(request)
+    return to_json({"answers": await computed(request, lambda: answers_of(run, "recorded"))})
 
 
 async def calibrate(request: HttpRequest) -> Response:
-    """The machine that fits a run file, and how well it predicts: as `pellucid calibrate --json`.
-
-    A fit is a few seconds of arithmetic, which a thread does while tokens keep flowing; one fit at
-    a time, lest many of them leave the others no turn.
-    """
+    """The machine that fits a run file, and how well it predicts (`pellucid calibrate --json`)."""
     run = await sent_run(request)
-    async with Served.of(request).fitting:
-        found = await asyncio.to_thread(calibration.calibrate, run)
+    found = await computed(request, lambda: calibration.calibrate(run))
     return to_json(calibration.calibration_file(found, run))
 
 
+async def computed(request: HttpRequest, work: Callable[[], T]) -> T:
+    """Seconds of arithmetic, in a thread while tokens keep flowing; one at a time, lest many leave
+    the others no turn. It cannot be broken off: what nobody waits for any more ends by itself."""
+    lock = Served.of(request).computing
+    await until_disconnect(request.receive, lock.acquire())
+    task = asyncio.ensure_future(in_daemon(work))
+
+    def free(task: asyncio.Future[T]) -> None:
+        lock.release()
+        task.exception()  # asked for, in case nobody is there any more
+
+    task.add_done_callback(free)
+    return await until_disconnect(request.receive, asyncio.shield(task))
+
+
 async def sent_run(request: HttpRequest) -> runfile.Record:
-    """The run file in a request's body."""
-    body = parse(await read_json(request, Served.of(request).max_body), RunBody)
-    runfile.validate(body.run, "the run")
-    return body.run
+    """The run file in a request's body, of a size that is worked through in seconds."""
+
+    def work(value: dict[str, Any]) -> runfile.Record:
+        body = parse(value, RunBody)
+        runfile.validate(body.run, "the run")
+        cells, num_layers = body.run["cells"], body.run["model"]["spec"]["num_layers"]
+        for what, number, most in (
+            ("cells", len(cells), MAX_CELLS),
+            ("blocks", len(cells[0]["wall_ns"]), MAX_BLOCKS),
+            ("layers", num_layers, MAX_LAYERS),
+        ):
+            if number > most:
+                raise InputError(
+                    f"the run has {number:,} {what}; at most {most:,} are worked on here: use the "
+                    "command line",
+                    param="run",
+                )
+        return body.run
+
+    return await Served.of(request).read(request, work)
 
 
 async def list_runs(request: HttpRequest) -> Response:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import re
 import uuid
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, TypeVar
 
@@ -31,6 +32,9 @@ OPEN_PATHS: Final = frozenset({"/health", "/ping"})
 WITHOUT_PREFIX: Final = ("/models", "/completions", "/chat/completions")
 """Routes that a client with a base URL without /v1 asks for; nothing else has these names."""
 PAGE_FILES: Final = "/assets/"
+LOCAL_ENDINGS: Final = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
+NESTED: Final = "the body is nested too deeply"
+EXPLAINED_BYTES: Final = 1 << 20
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
 
@@ -40,9 +44,12 @@ T = TypeVar("T")
 class Gate:
     """Gives every request an id and lets it in if it knows a key (or none is asked for)."""
 
-    def __init__(self, app: ASGIApp, api_keys: Sequence[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, api_keys: Sequence[str], allowed_origins: Sequence[str] = ()
+    ) -> None:
         self.app = app
         self._keys = [key.encode() for key in api_keys]
+        self._origins = [origin.encode() for origin in allowed_origins]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -58,8 +65,28 @@ class Gate:
                 message["headers"] = [*message["headers"], header]
             await send(message)
 
-        app = self.app if self._admits(scope) else unauthorized()
+        app: ASGIApp = self.app
+        if not self._admits(scope):
+            app = unauthorized()
+        elif foreign := self._foreign_page(scope):
+            app = forbidden(foreign)
         await app(scope, receive, send_with_id)
+
+    def _foreign_page(self, scope: Scope) -> str:
+        """The origin of a page that must not have anything done here, if one tries to.
+
+        A browser lets any page send a plain POST to this machine, and only hides the answer. The
+        origin tells such a page from our own. A page that has its own name point to this machine
+        (DNS rebinding) would look like ours, so our own must be called by a name that nobody can
+        register. With keys, who knows one may do anything.
+        """
+        headers = dict(scope["headers"])
+        origin, host = headers.get(b"origin"), headers.get(b"host", b"")
+        if self._keys or origin is None or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return ""
+        ours = origin.partition(b"://")[2] == host and is_local(host.decode("latin-1"))
+        allowed = origin in self._origins or b"*" in self._origins
+        return "" if ours or allowed else origin.decode("latin-1")
 
     def _admits(self, scope: Scope) -> bool:
         headers, path = dict(scope["headers"]), scope["path"]
@@ -87,6 +114,32 @@ def is_page(path: str, accept: bytes) -> bool:
     return path.startswith(PAGE_FILES) or (path == "/" and b"text/html" in accept)
 
 
+def is_local(host: str) -> bool:
+    """Whether `host`, with or without a port, is an address, or a name for use in a local network.
+
+    >>> is_local("127.0.0.1:8000"), is_local("[::1]:8000"), is_local("mybox"), is_local("nas.local")
+    (True, True, True, True)
+    >>> is_local("example.org")
+    False
+    """
+    name = host.rpartition("]")[0].removeprefix("[") or host.partition(":")[0]
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return "." not in name or name.endswith(LOCAL_ENDINGS)
+    return True
+
+
+def forbidden(origin: str) -> Response:
+    error = ApiError(
+        403,
+        f"pages of {origin} may not call this server; to let them, start it with "
+        f"--allowed-origins {origin}, or with --api-key",
+        code="origin_not_allowed",
+    )
+    return to_json(error.body, 403)
+
+
 def unauthorized() -> Response:
     error = ApiError(
         401,
@@ -96,8 +149,8 @@ def unauthorized() -> Response:
     return to_json(error.body, 401, {"www-authenticate": "Bearer"})
 
 
-async def read_json(request: Request, limit: int) -> dict[str, Any]:
-    """The body's JSON object. Refuses what is too large before reading it, or while."""
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body as it came. Refuses what is too large before reading it, or while."""
     if int(request.headers.get("content-length", 0)) > limit:
         raise too_large(limit)
     body = bytearray()
@@ -105,10 +158,18 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
         body += chunk
         if len(body) > limit:
             raise too_large(limit)
-    value = parse_json(bytes(body))
-    if not isinstance(value, dict):
-        raise InputError("the body must be a JSON object", code="invalid_json")
-    return value
+    return bytes(body)
+
+
+def understood(body: bytes, work: Callable[[dict[str, Any]], T]) -> T:
+    """What `work` makes of the body's JSON object."""
+    try:
+        value = parse_json(body)
+        if not isinstance(value, dict):
+            raise InputError("the body must be a JSON object", code="invalid_json")
+        return work(value)
+    except RecursionError:
+        raise InputError(NESTED, code="invalid_json") from None
 
 
 def parse_json(body: bytes) -> Any:
@@ -117,8 +178,6 @@ def parse_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except UnicodeDecodeError as error:
         problem = f"the body is not valid UTF-8: {error.reason} at byte {error.start} of a string"
-    except RecursionError:
-        problem = "the body is nested too deeply"
     except msgspec.MsgspecError as error:
         problem = _why_not_json(body, str(error))
     raise InputError(problem, code="invalid_json")
@@ -128,21 +187,24 @@ _ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 
 
 def _why_not_json(body: bytes, reason: str) -> str:
-    """Python's own parser gives line and column, and takes lone surrogates, which we do not."""
+    """Python's own parser gives line and column, and takes lone surrogates, which we do not. It
+    works on a body without letting others have a turn, so a long one is left to the first."""
+    if len(body) > EXPLAINED_BYTES:
+        return f"the body is not valid JSON: {reason}"
     try:
         json.loads(body.decode())
     except json.JSONDecodeError as error:
         return f"the body is not valid JSON: {error}"
     except UnicodeDecodeError as error:
         return f"the body is not valid UTF-8: {error.reason} at byte {error.start}"
-    except (RecursionError, ValueError):
+    except ValueError:
         return f"the body is not valid JSON: {reason}"
     if _ESCAPED_SURROGATE.search(body):
         return "the body holds a lone surrogate (\\ud800 to \\udfff without its other half)"
     return f"the body is not valid JSON: {reason}"
 
 
-async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+async def until_disconnect(receive: Receive, work: Awaitable[T]) -> T:
     """Do `work`, but stop it (and raise `ClientDisconnect`) when the client goes away.
 
     The request's body must have been read: after it, the next message is the disconnect.

@@ -212,10 +212,10 @@ class EngineLink:
     def submit(self, requests: Sequence[Request]) -> Flight:
         if self.down:
             raise EngineDown(self.down)
+        frames = [frame(Add(request)) for request in requests]
         flight = Flight(self, requests)
-        for request in requests:
-            self.flights[request.id] = flight
-            self._send(Add(request))
+        self.flights.update({request.id: flight for request in requests})
+        self._writer.writelines(frames)
         return flight
 
     def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
@@ -264,7 +264,7 @@ class EngineLink:
         self.fail("the server is shutting down")
         self._reading.cancel()
         await asyncio.wait([self._reading])
-        self._writer.close()
+        self._writer.transport.abort()  # what a stuck engine has not read it never will
         with contextlib.suppress(ConnectionError):  # closed is closed, whoever was first
             await self._writer.wait_closed()
 

@@ -9,28 +9,27 @@ missing, so the engine is told what to load only after that, and nothing is fetc
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import errno
-import logging
 import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.server import connections
 from pellucid.server.app import build_app
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.served import MAX_BODY, Served
 from pellucid.server.supervisor import Supervisor
+from pellucid.server.threads import in_daemon
 
 if TYPE_CHECKING:
     from pellucid.model.checkpoint import Checkpoint
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 IDLE_CONNECTION_S = 75
 GRACE_S = 3
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +124,7 @@ async def _serve(
 
 
 async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions) -> Served:
-    checkpoint = await _in_daemon(lambda: _open(config))
+    checkpoint = await in_daemon(lambda: _open(config))
     await engine.load()
     return Served(
         engine=engine,
@@ -151,21 +148,6 @@ def _open(config: EngineConfig) -> Checkpoint:
     return open_checkpoint(config)
 
 
-async def _in_daemon(work: Callable[[], T]) -> T:
-    """`work` in a thread that a stop does not wait for: it may be a long download."""
-    done: concurrent.futures.Future[T] = concurrent.futures.Future()
-    done.set_running_or_notify_cancel()
-
-    def target() -> None:
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    threading.Thread(target=target, name="open-checkpoint", daemon=True).start()
-    return await asyncio.wrap_future(done)
-
-
 class _Server(uvicorn.Server):
     """Signals are ours: one handler from the first line of the load to the end."""
 
@@ -174,18 +156,11 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _NotAnUpgrade(logging.Filter):
-    """Leaves out what uvicorn says of HTTP/2 and WebSocket upgrades: not taking one is no fault."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        return not message.startswith(("Unsupported upgrade request", "No supported WebSocket"))
-
-
 def _uvicorn_config(served: Served, options: ServeOptions) -> uvicorn.Config:
-    logging.getLogger("uvicorn.error").addFilter(_NotAnUpgrade())
+    connections.prepare()
     return uvicorn.Config(
         build_app(served, options.api_keys, options.allowed_origins),
+        http=connections.PromptProtocol,
         lifespan="off",
         access_log=False,
         log_level="warning",

@@ -14,14 +14,14 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
-from pellucid.server.messages import Templated
+from pellucid.server.http import read_body, understood
 from pellucid.server.supervisor import Supervisor
 from pellucid.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 << 20
 KEEP_ALIVE_S = 15.0
-SHORT_TEXT = 16_384
-"""Characters that may be tokenised between two events without anybody noticing: a few ms."""
+SHORT_BODY = 16_384
+"""Bytes of a body that may be worked on between two events without anybody noticing: a few ms."""
 
 MAX_TOKEN_CHARS = 256
 """No vocabulary has longer tokens: the longest known are runs of 128 spaces."""
@@ -45,8 +45,8 @@ class Served:
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Run files by id, measured by this server, oldest first."""
-    fitting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a calibration is worked out."""
+    computing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something is worked out from a run file."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
     """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
     drop_tools: bool = False
@@ -108,21 +108,6 @@ class Served:
                     param=param,
                 )
 
-    async def encode(
-        self, text: str, *, add_special_tokens: bool, parse_special: bool
-    ) -> list[int]:
-        encode = self.need_tokenizer().encode
-        return await self.off_loop(
-            len(text),
-            lambda: encode(
-                text, add_special_tokens=add_special_tokens, parse_special=parse_special
-            ),
-        )
-
-    async def encode_chat(self, chat: Templated) -> list[int]:
-        tokenizer = self.need_tokenizer()
-        return await self.off_loop(chat.num_chars, lambda: chat.encode(tokenizer))
-
     def check_length(self, num_chars: int, param: str) -> None:
         """Refuse what no tokenizer could make short enough, before seconds are spent on it."""
         context = self.info.context_length
@@ -134,7 +119,13 @@ class Served:
                 code="context_length_exceeded",
             )
 
-    @staticmethod
-    async def off_loop(num_chars: int, work: Callable[[], T]) -> T:
-        """Long texts are worked on in a thread, so that the others' tokens keep flowing."""
-        return work() if num_chars <= SHORT_TEXT else await asyncio.to_thread(work)
+    async def read(self, request: Request, work: Callable[[dict[str, Any]], T]) -> T:
+        """What `work` makes of a request's body, a JSON object.
+
+        A long body is worked on in a thread, so that the others' tokens keep flowing: it may hold a
+        long text, many short ones, or something else that takes its time.
+        """
+        body = await read_body(request, self.max_body)
+        if len(body) <= SHORT_BODY:
+            return understood(body, work)
+        return await asyncio.to_thread(understood, body, work)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from pellucid.server.errors import to_json
-from pellucid.server.http import read_json
 from pellucid.server.parsing import parse
 from pellucid.server.render import token_name
 from pellucid.server.schemas import DetokenizeBody, TokenizeChatBody, parse_tokenize
@@ -16,32 +17,39 @@ from pellucid.server.served import Served
 async def tokenize(request: Request) -> Response:
     """Ids of a text, or of the prompt that messages make."""
     served = Served.of(request)
-    body = parse_tokenize(await read_json(request, served.max_body))
-    served.check_model(body.model)
-    if isinstance(body, TokenizeChatBody):
-        ids = await served.encode_chat(body)
-    else:
-        ids = await served.encode(
-            body.prompt,
-            add_special_tokens=body.add_special_tokens,
-            parse_special=body.parse_special,
-        )
-    answer = {"tokens": ids, "count": len(ids), "max_model_len": served.info.context_length}
-    if body.return_token_strs:
-        answer["token_strs"] = [token_name(served.tokenizer, token) for token in ids]
-    return to_json(answer)
+
+    def work(value: dict[str, Any]) -> dict[str, Any]:
+        body = parse_tokenize(value)
+        served.check_model(body.model)
+        tokenizer = served.need_tokenizer()
+        if isinstance(body, TokenizeChatBody):
+            ids = body.encode(tokenizer)
+        else:
+            ids = tokenizer.encode(
+                body.prompt,
+                add_special_tokens=body.add_special_tokens,
+                parse_special=body.parse_special,
+            )
+        length = served.info.context_length
+        answer = {"tokens": ids, "count": len(ids), "max_model_len": length}
+        if body.return_token_strs:
+            answer["token_strs"] = [token_name(tokenizer, token) for token in ids]
+        return answer
+
+    return to_json(await served.read(request, work))
 
 
 async def detokenize(request: Request) -> Response:
     served = Served.of(request)
-    body = parse(await read_json(request, served.max_body), DetokenizeBody)
-    served.check_model(body.model)
-    tokenizer = served.need_tokenizer()
-    served.check_tokens(body.tokens, "tokens")
-    text = await served.off_loop(
-        len(body.tokens), lambda: tokenizer.decode(body.tokens, skip_special_tokens=False)
-    )
-    return to_json({"prompt": text})
+
+    def work(value: dict[str, Any]) -> dict[str, Any]:
+        body = parse(value, DetokenizeBody)
+        served.check_model(body.model)
+        tokenizer = served.need_tokenizer()
+        served.check_tokens(body.tokens, "tokens")
+        return {"prompt": tokenizer.decode(body.tokens, skip_special_tokens=False)}
+
+    return to_json(await served.read(request, work))
 
 
 async def tokenizer_info(request: Request) -> Response:
