@@ -4,15 +4,18 @@
     python tests/golden/make_roofline.py
 
 Writes frontend/tests/golden/roofline.json, questions drawn with a fixed seed and what Python
-answers, and what both sides share: frontend/src/model/peaks.json, the data sheets, and
-switches.json beside it, what the switchboard says of switches that exclude each other. A vector is
-`given`, the records of the question as they are, and `found`, what `budget_of`, `crossings_of` or
-`effects_of` makes of them; unit/test_roofline_golden.py makes it again. Floats are written by repr,
-which loses nothing.
+answers, and what both sides share: frontend/src/model/peaks.json, the data sheets; switches.json
+beside it, what the switchboard says of switches that exclude each other; and
+frontend/src/data/words.json, what each switch of the cost model can be.
+
+A vector is `given`, the records of the question as they are, and `found`, what `budget_of`,
+`crossings_of` or `effects_of` makes of them; unit/test_roofline_golden.py makes it again. Floats
+are written by repr, which loses nothing.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import random
@@ -34,6 +37,7 @@ FRONTEND = Path(__file__).parents[2] / "frontend"
 VECTORS = FRONTEND / "tests" / "golden" / "roofline.json"
 SHEETS = FRONTEND / "src" / "model" / "peaks.json"
 SWITCHES = FRONTEND / "src" / "model" / "switches.json"
+WORDS = FRONTEND / "src" / "data" / "words.json"
 
 Record = dict[str, Any]
 
@@ -296,6 +300,12 @@ def switches() -> list[Record]:
     ]
 
 
+def words() -> dict[str, list[str]]:
+    """The switches that bear on cost, and what each can be."""
+    fields = {field.name: field.metadata["choices"] for field in dataclasses.fields(Choices)}
+    return {name: list(choices) for name, choices in fields.items() if choices}
+
+
 def sheets() -> Record:
     """The data sheets, and what goes with them."""
     return {
@@ -336,4 +346,5 @@ if __name__ == "__main__":
     VECTORS.write_text(json.dumps(vectors(), separators=(",", ":")) + "\n")
     SHEETS.write_text(json.dumps(sheets(), indent=2) + "\n")
     SWITCHES.write_text(json.dumps(switches(), indent=2) + "\n")
-    print(f"{VECTORS}: {VECTORS.stat().st_size / 1e6:.2f} MB\n{SHEETS}\n{SWITCHES}")
+    WORDS.write_text(json.dumps(words(), indent=2) + "\n")
+    print(f"{VECTORS}: {VECTORS.stat().st_size / 1e6:.2f} MB\n{SHEETS}\n{SWITCHES}\n{WORDS}")

@@ -106,6 +106,10 @@ def test_the_switches_of_the_page_are_those_of_the_switchboard() -> None:
     assert any(row["conflicts"] for row in written)
 
 
+def test_the_words_of_the_page_are_those_of_the_cost_model() -> None:
+    assert json.loads(maker.WORDS.read_text()) == maker.words(), STALE
+
+
 def test_some_vector_turns_off_what_another_switch_needs() -> None:
     def depends(vector: dict[str, Any]) -> bool:
         choices = vector["given"]["choices"]
