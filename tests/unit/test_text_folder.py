@@ -272,3 +272,19 @@ def test_broken_files(tmp_path: Path, name: str, content: str, message: str) -> 
     (path / name).write_text(content, "utf-8")
     with pytest.raises(ModelError, match=message):
         Tokenizer.from_folder(path)
+
+
+def test_what_has_a_role_is_special(tmp_path: Path) -> None:
+    """Whatever its own entry says; and a list in tokenizer_config.json goes before an older one."""
+    entry = {**ENTRY, "special": False}
+    tokenizer = folder(
+        tmp_path,
+        tokenizer_config={"added_tokens_decoder": {str(NEW): entry}, "pad_token": "<new>"},
+    )
+    assert tokenizer.is_special(NEW)
+    tokenizer = folder(
+        tmp_path,
+        tokenizer_config={"additional_special_tokens": ["<one>"]},
+        special_tokens_map={"additional_special_tokens": ["<two>"]},
+    )
+    assert tokenizer.encode("<one>") == [NEW] and tokenizer.vocab_size == NEW + 1

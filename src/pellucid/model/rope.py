@@ -28,8 +28,8 @@ class RopeTable:
     ) -> None:
         inverse, factor = frequencies(theta, dim, scaling)
         angle = torch.arange(length, dtype=torch.float32)[:, None] * inverse[None, :]
-        self.cos = (angle.cos() * factor).to(device)
-        self.sin = (angle.sin() * factor).to(device)
+        self.cos = angle.cos().mul_(factor).to(device)
+        self.sin = angle.sin_().mul_(factor).to(device)
 
     def at(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """cos, sin [tokens, dim/2] at positions [tokens]."""

@@ -245,7 +245,10 @@ def rope_fields(get: Fields, family: str) -> dict[str, Any]:
     original = get.get("original_max_position_embeddings")
     scaling = rope_scaling(everywhere, context, original)
     if scaling.kind == "yarn":
-        context = max(context, int(min(scaling.original_context * scaling.factor, MAX_CONTEXT)))
+        stretched = scaling.original_context * scaling.factor
+        if stretched > MAX_CONTEXT:
+            raise everywhere.error("factor", f"stretches the context beyond {MAX_CONTEXT} tokens")
+        context = max(context, int(stretched))
     found = {
         "context_length": context,
         "rope_theta": everywhere.number("rope_theta", 1e4, above=1.0),

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer as Library
 from pellucid.errors import ModelError, one_line
 from pellucid.text.files import read_optional
 
-EXTRA = ("additional_special_tokens", "extra_special_tokens")
+OLDER, NEWER = "additional_special_tokens", "extra_special_tokens"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 
 
@@ -48,10 +48,12 @@ class Declared:
         older = read_optional(folder / "special_tokens_map.json")
         decoder = config.get("added_tokens_decoder")
         more: dict[str, Any] = {}
-        if decoder is None:
-            config |= older
-            more = read_optional(path := folder / "added_tokens.json")
         special = {text for _, text in named(config)}
+        if decoder is None:
+            lists = {key: config[key] for key in (OLDER, NEWER) if config.get(key)}
+            config |= older | lists
+            special |= {text for role, text in named(config) if role != OLDER}
+            more = read_optional(path := folder / "added_tokens.json")
         try:
             entries = [
                 *(added(entry) for _, entry in sorted((decoder or {}).items(), key=by_id)),
@@ -61,22 +63,22 @@ class Declared:
             raise ModelError(
                 f"{path}: its added tokens make no sense ({one_line(error)}); mend them"
             ) from error
-        return cls(config, roles_of(older | config), entries, [text for _, text in named(config)])
+        roles = roles_of(older | config)
+        return cls(config, roles, entries, [text for _, text in named(config)])
 
     def missing_from(self, library: Library) -> list[AddedToken]:
         """The tokens that `library` does not have as they are declared here."""
-        known = {
-            entry.content: repr(entry) for entry in library.get_added_tokens_decoder().values()
-        }
-        found = {
-            entry.content: entry
-            for entry in self.entries
-            if known.get(entry.content) != repr(entry)
-        }
+        known = {entry.content: entry for entry in library.get_added_tokens_decoder().values()}
+        found = {entry.content: entry for entry in self.entries}
         for name in self.names:
             if name not in known and name not in found:
                 found[name] = AddedToken(name, special=True, normalized=False)
-        return list(found.values())
+        for text in self.roles.values():  # what has a role is special, whatever its entry says
+            entry = found.get(text) or known.get(text) if isinstance(text, str) else None
+            if entry is not None and not entry.special:
+                found[text] = as_special(entry)
+        same = {text: repr(entry) for text, entry in known.items()}
+        return [entry for text, entry in found.items() if same.get(text) != repr(entry)]
 
 
 def named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -84,26 +86,19 @@ def named(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in config.items():
         if key.endswith("_token") and (text := text_of(value)):
             yield key, text
-    for key in EXTRA:
-        found = config.get(key)
-        items = (
-            found.items() if isinstance(found, dict) else [(key, item) for item in listed(found)]
-        )
-        for role, item in items:
-            if text := text_of(item):
-                yield role, text
-
-
-def listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+    found = config.get(NEWER) or config.get(OLDER)
+    if isinstance(found, dict):
+        yield from ((role, text) for role, item in found.items() if (text := text_of(item)))
+    elif isinstance(found, list):
+        yield from ((OLDER, text) for item in found if (text := text_of(item)))
 
 
 def roles_of(config: dict[str, Any]) -> dict[str, Any]:
     """What a chat template knows tokens by."""
     roles: dict[str, Any] = {}
     for role, text in named(config):
-        if role in EXTRA:
-            roles.setdefault("additional_special_tokens", []).append(text)
+        if role == OLDER:
+            roles.setdefault(OLDER, []).append(text)
         else:
             roles[role] = text
     return roles
@@ -118,6 +113,11 @@ def text_of(value: Any) -> str | None:
 def added(entry: dict[str, Any]) -> AddedToken:
     flags = {name: entry[name] for name in FLAGS if name in entry}
     return AddedToken(entry.get("content"), special=entry.get("special", False), **flags)
+
+
+def as_special(entry: AddedToken) -> AddedToken:
+    flags = {name: getattr(entry, name) for name in FLAGS}
+    return AddedToken(entry.content, special=True, **flags)
 
 
 def plain(text: str, special: bool) -> AddedToken:
