@@ -19,6 +19,8 @@ from pellucid.errors import InputError
 
 MAX_CHOICES = 128
 MAX_STOPS = 32
+MAX_STOP_CHARS = 1024
+"""Of one stop string; whoever sends a longer one has sent the wrong thing."""
 MAX_LOGPROBS = 100
 
 FinishReason = Literal["stop", "length", "abort", "error"]
@@ -96,6 +98,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
         if not all(isinstance(text, str) and text for text in self.stop):
             raise InputError("stop strings must be non-empty text", param="stop")
+        if (longest := max(map(len, self.stop), default=0)) > MAX_STOP_CHARS:
+            raise InputError(
+                f"a stop string has at most {MAX_STOP_CHARS} characters, not {longest}",
+                param="stop",
+            )
         for token in self.stop_token_ids:
             if type(token) is not int or not 0 <= token <= _MANY:
                 raise InputError(

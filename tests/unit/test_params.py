@@ -37,6 +37,7 @@ def test_minus_one_is_all_tokens_and_a_fresh_seed() -> None:
     [
         ({"stop_token_ids": (1 << 64,)}, "stop_token_ids"),
         ({"stop_token_ids": (-1,)}, "stop_token_ids"),
+        ({"stop": ("x", "y" * 1025)}, "stop"),
         ({"stop_token_ids": ("2",)}, "stop_token_ids"),
         ({"stop_token_ids": (True,)}, "stop_token_ids"),
         ({"logit_bias": {1 << 64: 1.0}}, "logit_bias"),

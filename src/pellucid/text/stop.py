@@ -16,6 +16,7 @@ Source: Knuth, Morris and Pratt 1977, SIAM J. Comput. 6(2).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 class StopMatcher:
@@ -56,13 +57,7 @@ class Automaton:
     def __init__(self, text: str) -> None:
         self.text = text
         self.state = 0
-        # _shorter[n]: the longest proper prefix of text[:n] that is also its suffix.
-        self._shorter = [0, 0]
-        for place in range(1, len(text)):
-            state = self._shorter[place]
-            while state and text[state] != text[place]:
-                state = self._shorter[state]
-            self._shorter.append(state + (text[state] == text[place]))
+        self._shorter = shorter_of(text)
 
     def step(self, char: str) -> bool:
         """Read a character; True if `text` is complete with it."""
@@ -71,3 +66,16 @@ class Automaton:
             state = self._shorter[state]
         self.state = state + (self.text[state] == char)
         return self.state == len(self.text)
+
+
+@lru_cache(maxsize=256)
+def shorter_of(text: str) -> tuple[int, ...]:
+    """By n, the length of the longest proper prefix of text[:n] that is also its suffix. The
+    answers of a request, and the requests of a client, have their stop strings in common."""
+    shorter = [0, 0]
+    for place in range(1, len(text)):
+        state = shorter[place]
+        while state and text[state] != text[place]:
+            state = shorter[state]
+        shorter.append(state + (text[state] == text[place]))
+    return tuple(shorter)
