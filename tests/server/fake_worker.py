@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 
 from fake_engine import FakeEngine, fake_measure
 
@@ -14,6 +15,9 @@ from pellucid.server.worker import die_with_parent, run
 def make_engine(config: object) -> FakeEngine:
     if getattr(config, "model", "") == "broken":
         raise ModelError("broken.gguf is truncated; fetch it again")
+    if getattr(config, "model", "") == "large":
+        print("loading", file=sys.stderr, flush=True)
+        time.sleep(30)
     return FakeEngine()
 
 

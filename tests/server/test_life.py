@@ -221,6 +221,22 @@ def test_stop_on_signal(number: signal.Signals) -> None:
         assert not child.is_running()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_stop_while_the_model_is_loaded(times: int) -> None:
+    """The second signal does not wait for the engine's process, which ends by itself."""
+    with program("large") as (process, _):
+        assert process.stderr.readline() == "loading\n"
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGINT)
+        if times == 2:
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+        begin = time.monotonic()
+        assert process.wait(10) == 130
+        assert time.monotonic() - begin < (8 if times == 1 else 1.5)
+        wait_for(lambda: not child.is_running() or child.status() == "zombie", 5)
+
+
 @pytest.mark.parametrize(("whose", "want"), [("model", {"temperature": 0.3}), ("openai", {})])
 def test_whose_sampling_defaults(whose: str, want: dict[str, float]) -> None:
     with program(defaults=whose) as (process, port):

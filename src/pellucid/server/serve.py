@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import signal
 import socket
 import sys
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 BACKLOG = 2048
 IDLE_CONNECTION_S = 75
 GRACE_S = 3
+INTERRUPTED = 130
+"""The exit status of a server that was stopped before it served."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +97,14 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():  # the second one; the engine's process ends with this one
+            os._exit(128 + number)
+        stopping.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, on_signal, number)
     stop = asyncio.create_task(stopping.wait())
     engine = Supervisor(EngineProcess.spawn, config)
     await engine.spawn()
@@ -104,7 +113,8 @@ async def _serve(
         await asyncio.wait({stop, loading}, return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
             loading.cancel()
-            return 0
+            print("interrupted before the model was loaded", file=sys.stderr)
+            return INTERRUPTED
         try:
             served = loading.result()
         except EngineDown as error:
