@@ -110,7 +110,9 @@ class Resolved:
         return {feature.key: str(getattr(self, feature.key)) for feature in FEATURES}
 
 
-class Answer(NamedTuple):
+class Settled(NamedTuple):
+    """What a field came to, and the reason."""
+
     value: Any
     why: str
 
@@ -197,35 +199,35 @@ class Here:
 # --- where, and in what numbers and sizes --------------------------------------------------------
 
 
-def _device(config: EngineConfig, machine: MachineFacts) -> Answer:
+def _device(config: EngineConfig, machine: MachineFacts) -> Settled:
     if config.device == "cuda" and not machine.gpu:
         raise InputError("device cuda: torch finds no usable GPU; use device cpu", param="device")
     if config.device != "auto":
-        return Answer(config.device, ASKED)
+        return Settled(config.device, ASKED)
     if machine.gpu:
-        return Answer("cuda", f"torch finds an NVIDIA GPU ({machine.gpu})")
-    return Answer("cpu", "torch finds no usable GPU")
+        return Settled("cuda", f"torch finds an NVIDIA GPU ({machine.gpu})")
+    return Settled("cpu", "torch finds no usable GPU")
 
 
-def _dtype(config: EngineConfig, machine: MachineFacts, device: str) -> Answer:
+def _dtype(config: EngineConfig, machine: MachineFacts, device: str) -> Settled:
     if config.dtype != "auto":
-        return Answer(config.dtype, ASKED)
+        return Settled(config.dtype, ASKED)
     if device == "cuda":
         if machine.capability >= FIRST_CAPABILITY:
-            return Answer("bfloat16", "the GPU has units for it, and models are published in it")
-        return Answer("float16", "the GPU has no units for bfloat16")
+            return Settled("bfloat16", "the GPU has units for it, and models are published in it")
+        return Settled("float16", "the GPU has no units for bfloat16")
     if machine.has_bf16_units:
-        return Answer("bfloat16", "this CPU multiplies bfloat16 matrices in hardware")
-    return Answer("float32", "this CPU has no units for bfloat16, so that float32 is faster")
+        return Settled("bfloat16", "this CPU multiplies bfloat16 matrices in hardware")
+    return Settled("float32", "this CPU has no units for bfloat16, so that float32 is faster")
 
 
-def _threads(config: EngineConfig, machine: MachineFacts) -> Answer:
+def _threads(config: EngineConfig, machine: MachineFacts) -> Settled:
     if config.threads:
-        return Answer(config.threads, ASKED)
-    return Answer(machine.threads, "as many as torch uses in this process")
+        return Settled(config.threads, ASKED)
+    return Settled(machine.threads, "as many as torch uses in this process")
 
 
-def _context_length(config: EngineConfig, spec: ModelSpec) -> Answer:
+def _context_length(config: EngineConfig, spec: ModelSpec) -> Settled:
     most = spec.context_length
     if config.context_length > most:
         raise InputError(
@@ -234,15 +236,15 @@ def _context_length(config: EngineConfig, spec: ModelSpec) -> Answer:
             param="context_length",
         )
     if config.context_length:
-        return Answer(config.context_length, ASKED)
-    return Answer(most, "the model's own limit")
+        return Settled(config.context_length, ASKED)
+    return Settled(most, "the model's own limit")
 
 
-def _number(wanted: int, auto: int, defaults: Mapping[str, int], device: str) -> Answer:
+def _number(wanted: int, auto: int, defaults: Mapping[str, int], device: str) -> Settled:
     """What is wanted, or what suits the device where that is left open by `auto`."""
     if wanted != auto:
-        return Answer(wanted, ASKED)
-    return Answer(defaults[device], f"{DEFAULT} on a {'GPU' if device == 'cuda' else 'CPU'}")
+        return Settled(wanted, ASKED)
+    return Settled(defaults[device], f"{DEFAULT} on a {'GPU' if device == 'cuda' else 'CPU'}")
 
 
 def _check_sizes(config: EngineConfig, device: str) -> None:
@@ -259,23 +261,23 @@ def _check_sizes(config: EngineConfig, device: str) -> None:
 # --- switches ------------------------------------------------------------------------------------
 
 
-def _as_asked(config: EngineConfig, key: str) -> Answer:
+def _as_asked(config: EngineConfig, key: str) -> Settled:
     """Of a switch that works everywhere."""
     value = getattr(config, key)
     default = next(field.default for field in fields(config) if field.name == key)
-    return Answer(value, DEFAULT if value == default else ASKED)
+    return Settled(value, DEFAULT if value == default else ASKED)
 
 
-def _attention(config: EngineConfig, spec: ModelSpec, here: Here, block_size: int) -> Answer:
+def _attention(config: EngineConfig, spec: ModelSpec, here: Here, block_size: int) -> Settled:
     if config.attention in ("sdpa", "naive"):
-        return Answer(config.attention, ASKED)
+        return Settled(config.attention, ASKED)
     obstacle = _why_no_flash(spec, here, block_size)
     if config.attention == "flash":
         _refuse("attention", "flash", obstacle, "sdpa")
-        return Answer("flash", ASKED)
+        return Settled("flash", ASKED)
     if obstacle:
-        return Answer("sdpa", f"torch's kernel, since flash does not run here: {obstacle}")
-    return Answer("flash", "our kernels run here and read the KV cache's blocks where they lie")
+        return Settled("sdpa", f"torch's kernel, since flash does not run here: {obstacle}")
+    return Settled("flash", "our kernels run here and read the KV cache's blocks where they lie")
 
 
 def _why_no_flash(spec: ModelSpec, here: Here, block_size: int) -> str:
@@ -296,31 +298,31 @@ def _why_no_flash(spec: ModelSpec, here: Here, block_size: int) -> str:
     return ""
 
 
-def _fused_kernels(config: EngineConfig, here: Here) -> Answer:
+def _fused_kernels(config: EngineConfig, here: Here) -> Settled:
     obstacle = here.why_no_triton if here.is_gpu else here.why_no_cpu_kernels
     return _on_or_off(config, "fused_kernels", obstacle, "our kernels for the small steps run here")
 
 
-def _gemv(config: EngineConfig, here: Here) -> Answer:
+def _gemv(config: EngineConfig, here: Here) -> Settled:
     gain = "our kernel reads a matrix for few rows faster than the vendor's library"
     return _on_or_off(config, "gemv", here.why_no_triton, gain)
 
 
-def _sampler(config: EngineConfig, here: Here) -> Answer:
+def _sampler(config: EngineConfig, here: Here) -> Settled:
     if config.sampler == "sort":
-        return Answer("sort", ASKED)
+        return Settled("sort", ASKED)
     obstacle = here.why_no_triton()
     if config.sampler == "pivot":
         _refuse("sampler", "pivot", obstacle, "sort")
-        return Answer("pivot", ASKED)
+        return Settled("pivot", ASKED)
     if obstacle:
-        return Answer("sort", f"pivot does not run here: {obstacle}")
-    return Answer("pivot", "our kernels draw on the GPU without sorting the vocabulary")
+        return Settled("sort", f"pivot does not run here: {obstacle}")
+    return Settled("pivot", "our kernels draw on the GPU without sorting the vocabulary")
 
 
-def _weights(config: EngineConfig, here: Here, layer_kinds: frozenset[str]) -> Answer:
+def _weights(config: EngineConfig, here: Here, layer_kinds: frozenset[str]) -> Settled:
     if config.weights == "dense":
-        return Answer("dense", ASKED)
+        return Settled("dense", ASKED)
     blocks = sorted(layer_kinds & here.machine.packs)
     obstacle = ""
     if here.is_gpu:
@@ -331,10 +333,10 @@ def _weights(config: EngineConfig, here: Here, layer_kinds: frozenset[str]) -> A
         obstacle = here.machine.why_no_cpu_kernels()
     if config.weights == "packed":
         _refuse("weights", "packed", obstacle, "dense")
-        return Answer("packed", ASKED)
+        return Settled("packed", ASKED)
     if obstacle:
-        return Answer("dense", obstacle)
-    return Answer("packed", f"our kernels multiply the file's {' and '.join(blocks)} as they lie")
+        return Settled("dense", obstacle)
+    return Settled("packed", f"our kernels multiply the file's {' and '.join(blocks)} as they lie")
 
 
 _GAINS = {
@@ -347,25 +349,25 @@ _ON_A_CPU = {
 }
 
 
-def _pace(config: EngineConfig, key: str, here: Here, others: Mapping[str, str]) -> Answer:
+def _pace(config: EngineConfig, key: str, here: Here, others: Mapping[str, str]) -> Settled:
     """`graphs` or `overlap`, given what the other switches came to."""
     wanted = getattr(config, key)
     if wanted == "off":
-        return Answer("off", ASKED)
+        return Settled("off", ASKED)
     conflict = excluded(key, others)
     if wanted == "on":
         if key == "graphs" and not here.is_gpu:
             _refuse("graphs", "on", _ON_A_CPU["graphs"], by_key("graphs").off)
         check_conflicts({**others, key: "on"})
-        return Answer("on", ASKED)
+        return Settled("on", ASKED)
     if not here.is_gpu:
-        return Answer("off", _ON_A_CPU[key])
+        return Settled("off", _ON_A_CPU[key])
     if conflict:
-        return Answer("off", f"it does not work with {conflict.replace('=', ' ')}")
-    return Answer("on", _GAINS[key])
+        return Settled("off", f"it does not work with {conflict.replace('=', ' ')}")
+    return Settled("on", _GAINS[key])
 
 
-def _check_capture(config: EngineConfig, graphs: Answer) -> None:
+def _check_capture(config: EngineConfig, graphs: Settled) -> None:
     if config.capture == "start" and graphs.value == "off":
         raise InputError(
             f"capture start: graphs is off here ({graphs.why}), so there is nothing to capture; "
@@ -374,16 +376,16 @@ def _check_capture(config: EngineConfig, graphs: Answer) -> None:
         )
 
 
-def _on_or_off(config: EngineConfig, key: str, why_not: Callable[[], str], gain: str) -> Answer:
+def _on_or_off(config: EngineConfig, key: str, why_not: Callable[[], str], gain: str) -> Settled:
     """A switch whose kernels run here or not. `why_not` is asked only if it matters."""
     wanted = getattr(config, key)
     if wanted == "off":
-        return Answer("off", ASKED)
+        return Settled("off", ASKED)
     obstacle = why_not()
     if wanted == "on":
         _refuse(key, "on", obstacle, "off")
-        return Answer("on", ASKED)
-    return Answer("off", obstacle) if obstacle else Answer("on", gain)
+        return Settled("on", ASKED)
+    return Settled("off", obstacle) if obstacle else Settled("on", gain)
 
 
 def _refuse(key: str, value: str, obstacle: str, instead: str) -> None:

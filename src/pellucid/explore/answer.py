@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pellucid.explore import runfile
-from pellucid.explore.crossover import PARTS, Answer, Kind, measured, samples_of
+from pellucid.explore.crossover import PARTS, Estimate, Kind, measured, samples_of
 
 WHOLE = {"decode": "a decode step", "prefill": "a prompt's time"}
 
@@ -36,7 +36,7 @@ def machine(run: runfile.Record) -> str:
     return str(environment.get("gpu") if on_gpu else environment.get("cpu", "a CPU"))
 
 
-def as_json(answers: Mapping[str, Answer]) -> dict[str, Any]:
+def as_json(answers: Mapping[str, Estimate]) -> dict[str, Any]:
     return {name: answer._asdict() for name, answer in answers.items()}
 
 

@@ -325,7 +325,7 @@ def crossover_ratios(run: runfile.Record, hardware: Hardware) -> list[dict[str, 
     return rows
 
 
-def ratio_of(told: crossover.Answer, seen: crossover.Answer) -> float | None:
+def ratio_of(told: crossover.Estimate, seen: crossover.Estimate) -> float | None:
     """Modelled / measured length, where both were found."""
     if told.status != "found" or seen.status != "found" or not told.value or not seen.value:
         return None

@@ -54,7 +54,7 @@ Kind = Literal["measured", "recorded", "calibrated", "spec"]
 Curve = Callable[[float], float]
 
 
-class Answer(NamedTuple):
+class Estimate(NamedTuple):
     """A length in tokens, None if there is none, and the doubt about it."""
 
     value: int | None
@@ -80,7 +80,9 @@ FROM_THE_START = Crossing(1, "already at 1")
 # Modelled
 
 
-def modelled(budget: Callable[[int], Budget], hardware: Hardware, limit: int) -> dict[str, Answer]:
+def modelled(
+    budget: Callable[[int], Budget], hardware: Hardware, limit: int
+) -> dict[str, Estimate]:
     """The crossings of a modelled budget, by the names in `PARTS`; limit: tokens looked at."""
     likely = share_curve(budget, 1.0, 1.0)
     early = share_curve(budget, hardware.slowest, hardware.fastest)
@@ -89,7 +91,7 @@ def modelled(budget: Callable[[int], Budget], hardware: Hardware, limit: int) ->
     for name, part in PARTS.items():
         found = crossing(likely, part, limit)
         lo, hi = crossing(early, part, limit).value, crossing(late, part, limit).value
-        answers[name] = Answer(found.value, lo, hi, hardware.kind, found.status)
+        answers[name] = Estimate(found.value, lo, hi, hardware.kind, found.status)
     return answers
 
 
@@ -193,7 +195,7 @@ def samples_of(run: runfile.Record, phase: str, batch: int) -> dict[int, list[fl
 
 def measured(
     samples: Mapping[int, Sequence[float]], kind: Kind, limit: int, seed: int = 0
-) -> dict[str, Answer]:
+) -> dict[str, Estimate]:
     """The crossings of measured shares, by the names in `PARTS`.
 
     samples: length → share in each block, the same blocks at every length; at least two lengths.
@@ -209,7 +211,7 @@ def measured(
     for name, part in PARTS.items():
         found = crossing_of_points(lengths, medians(blocks), part, limit)
         others = [crossing_of_points(lengths, curve, part, limit).value for curve in curves]
-        answers[name] = Answer(found.value, *middle_95(others), kind, found.status)
+        answers[name] = Estimate(found.value, *middle_95(others), kind, found.status)
     return answers
 
 
