@@ -28,7 +28,7 @@ from pellucid.kernels import status
 from pellucid.kernels.matrix import Matrix
 from pellucid.quant.blocks import BLOCKS
 from pellucid.quant.linear import make_linear
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.weight import BlockWeight
 
 LAYERS = 30
 SHAPES = {"qkv": (960, 576), "o": (576, 576), "gate_up": (3072, 576), "down": (576, 1536)}
@@ -76,7 +76,7 @@ def make(n: int, k: int, kind: str, method: str) -> Matrix:
     data = torch.randint(0, 256, (n, k // form.size, form.nbytes), dtype=torch.uint8)
     for at in {"Q4_0": [0], "Q5_0": [0], "Q8_0": [0], "Q6_K": [208]}.get(kind, [0, 2]):
         data[..., at : at + 2] = torch.tensor([0.005]).half().view(torch.uint8)
-    part = WeightTensor("w", kind, (n, k), data.view(n, -1))
+    part = BlockWeight("w", kind, (n, k), data.view(n, -1))
     return make_linear([part], None, dtype=torch.float32, device=CPU, method=method)
 
 

@@ -245,7 +245,7 @@ FEATURES: tuple[Feature, ...] = (
         exactness="token",
         conflicts=(),
         homes=("quant/packed.py", "quant/linear.py"),
-        names=("PackedLinear", "PackedEmbedding"),
+        names=("Packed", "PackedLinear", "PackedEmbedding"),
         about=(
             "Multiply by 4- and 8-bit blocks as they lie in a GGUF file: a decode step reads each "
             "weight once, and reads seven times fewer bytes than in fp32. Off expands them on load."

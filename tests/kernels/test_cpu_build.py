@@ -71,10 +71,10 @@ def test_asking_for_packed_without_a_compiler(fresh: Path, monkeypatch: pytest.M
     import torch
 
     from pellucid.quant.linear import make_linear
-    from pellucid.quant.tensor import WeightTensor
+    from pellucid.quant.weight import BlockWeight
 
     monkeypatch.setenv("PATH", str(fresh))
-    weight = WeightTensor("w", "Q4_1", (16, 32), torch.zeros(16, 20, dtype=torch.uint8))
+    weight = BlockWeight("w", "Q4_1", (16, 32), torch.zeros(16, 20, dtype=torch.uint8))
     cpu = torch.device("cpu")
     assert "no C compiler" in kernels.why_no_cpu_kernels()
     with pytest.raises(InputError, match=r"weights packed: no C compiler.*use weights dense"):

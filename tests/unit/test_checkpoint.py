@@ -363,7 +363,7 @@ def test_missing_wrong_and_extra(tmp_path: Path) -> None:
     open_at(write_folder(tmp_path / "m", config, good))
     assert "missing" in message({k: v for k, v in good.items() if k != name})
     assert f"{name!r} has shape [3, 64]" in message({**good, name: torch.zeros(3, 64)})
-    assert f"{name!r} has type I64" in message({**good, name: torch.zeros(32, 64).long()})
+    assert f"{name!r} is stored as I64" in message({**good, name: torch.zeros(32, 64).long()})
     assert "'model.extra'" in message({**good, "model.extra": torch.zeros(1)})
     norm = "model.layers.0.self_attn.q_norm.weight"
     assert f"{norm!r}" in message({**good, norm: torch.zeros(16)})

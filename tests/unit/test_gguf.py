@@ -232,7 +232,7 @@ def test_unsupported_type(tmp_path: Path) -> None:
     raw = np.zeros((INNER, HIDDEN // 32 * 18), np.uint8)
     path = write(tmp_path / "m.gguf", weights=tensors() | {name: raw}, kinds={name: "IQ4_NL"})
     text = problem(path)
-    assert f"{name!r} has type IQ4_NL" in text and "Q4_K" in text
+    assert f"{name!r} is stored as IQ4_NL" in text and "Q4_K" in text
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "layer"])

@@ -15,26 +15,23 @@ from pellucid.quant.blocks import BLOCKS
 from pellucid.quant.dense import DenseEmbedding, DenseLinear
 from pellucid.quant.linear import (
     Stacked,
-    can_pack,
     make_embedding,
     make_linear,
 )
-from pellucid.quant.packed import PackedEmbedding, PackedLinear
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.packed import Packed, PackedEmbedding, PackedLinear
+from pellucid.quant.weight import BlockWeight, PlainWeight, StoredWeight
 
 CPU = torch.device("cpu")
 needs_kernels = pytest.mark.skipif(not status().ready, reason=status().line)
 METHODS = ["dense", pytest.param("packed", marks=needs_kernels)]
 
 
-def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> WeightTensor:
+def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> StoredWeight:
     """Random numbers, or random blocks whose numbers are of an ordinary size."""
     make = torch.Generator().manual_seed(seed)
     if kind not in BLOCKS:
         dtype = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}[kind]
-        return WeightTensor(
-            name, kind, (n, k), torch.randn(n, k, generator=make).mul(0.1).to(dtype)
-        )
+        return PlainWeight(name, torch.randn(n, k, generator=make).mul(0.1).to(dtype))
     form = BLOCKS[kind]
     data = torch.randint(
         0, 256, (n, k // form.size, form.nbytes), dtype=torch.uint8, generator=make
@@ -42,11 +39,11 @@ def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> WeightT
     factors = {"Q4_0": [0], "Q5_0": [0], "Q8_0": [0], "Q6_K": [208]}
     for at in factors.get(kind, [0, 2]):
         data[..., at : at + 2] = torch.tensor([0.005]).half().view(torch.uint8)
-    return WeightTensor(name, kind, (n, k), data.view(n, -1))
+    return BlockWeight(name, kind, (n, k), data.view(n, -1))
 
 
 def linear(
-    parts: list[WeightTensor],
+    parts: list[StoredWeight],
     bias: torch.Tensor | None = None,
     dtype: torch.dtype = torch.float32,
     method: str = "packed",
@@ -55,7 +52,7 @@ def linear(
 
 
 def want(
-    parts: list[WeightTensor], x: torch.Tensor, bias: torch.Tensor | None = None
+    parts: list[StoredWeight], x: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     out = x.double() @ torch.cat([part.dense(torch.float64) for part in parts]).T
     return out if bias is None else out + bias.double()
@@ -129,10 +126,53 @@ def test_parts_of_one_kind_are_one_matrix() -> None:
 
 @needs_kernels
 def test_packed_leaves_plain_numbers_to_dense() -> None:
-    assert not can_pack("BF16") and not can_pack("F32") and can_pack("Q6_K")
+    for kind in ("BF16", "F32"):
+        assert Packed().why_not(weight(kind, 16, 256)) == f"{kind} numbers are not in blocks"
+    assert not Packed().why_not(weight("Q6_K", 16, 256))
     layer = linear([weight("Q4_1", 16, 64), weight("F32", 16, 64)])
     assert isinstance(layer, Stacked)
     assert [type(piece) for piece in layer.pieces] == [PackedLinear, DenseLinear]
+
+
+class Scaled(StoredWeight):
+    """8-bit codes and a scale for each row: a weight of two tensors, of a kind nobody has met."""
+
+    def __init__(self, name: str, codes: torch.Tensor, scales: torch.Tensor) -> None:
+        super().__init__(name, "I8 per row", tuple(codes.shape))
+        self.codes, self.scales = codes, scales
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return (self.codes, self.scales)
+
+    def dense(self, dtype: torch.dtype) -> torch.Tensor:
+        return (self.codes * self.scales[:, None]).to(dtype)
+
+    def to(self, device: torch.device) -> Scaled:
+        return Scaled(self.name, self.codes.to(device), self.scales.to(device))
+
+    def select_rows(self, index: torch.Tensor) -> Scaled:
+        return Scaled(self.name, self.codes[index], self.scales[index])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_weight_of_two_tensors_is_multiplied_by_whoever_takes_it(method: str) -> None:
+    """Beside blocks in one layer, and as an embedding whose tied head is the same memory."""
+    codes, scales = torch.randint(-127, 128, (24, 64)).to(torch.int8), torch.rand(24) / 127
+    scaled = Scaled("w", codes, scales)
+    assert scaled.nbytes == 24 * 64 + 24 * 4
+    parts = [weight("Q8_0", 16, 64), scaled, weight("F32", 8, 64)]
+    x = torch.randn(3, 64)
+    assert_close(linear(parts, method=method)(x), want(parts, x))
+    order = torch.tensor([3, 1])
+    assert torch.equal(
+        scaled.select_rows(order).dense(torch.float32), (codes * scales[:, None])[order]
+    )
+    embed = make_embedding(scaled, dtype=torch.float32, device=CPU, method=method)
+    assert isinstance(embed, DenseEmbedding)
+    again, other = Scaled("head", codes, scales), Scaled("other", codes, scales.clone())
+    assert linear([again], method=method).weight.data_ptr() == embed.weight.data_ptr()
+    assert linear([other], method=method).weight.data_ptr() != embed.weight.data_ptr()
 
 
 def test_bytes_read_by_a_call() -> None:
@@ -158,7 +198,9 @@ def test_embedding(method: str, kind: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_tied_head_shares_the_embeddings_memory(method: str) -> None:
     table = weight("Q8_0", 64, 64)
-    again = WeightTensor("head", table.kind, table.shape, table.data.view(64, -1))  # same memory
+    again = BlockWeight(
+        "head", table.kind, table.shape, table.tensors[0].view(64, -1)
+    )  # same memory
     embed = make_embedding(table, dtype=torch.float32, device=CPU, method=method)
     head = linear([again], method=method)
     if isinstance(embed, PackedEmbedding):
@@ -186,7 +228,10 @@ def test_a_table_is_forgotten_with_its_embedding() -> None:
 
 
 def test_refuses_what_does_not_fit() -> None:
-    with pytest.raises(InputError, match="works on the CPU only, not on cuda"):
+    with pytest.raises(
+        InputError,
+        match="for the CPU, and the device is cuda; or use weights dense",
+    ):
         make_linear(
             [weight("Q4_1", 4, 32)],
             None,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.quant.blocks import BLOCKS, CHUNK, dequantize
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.weight import BlockWeight
 
 KINDS = sorted(BLOCKS)
 
@@ -79,7 +79,7 @@ def test_no_rows(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_move_without_decoding(kind: str) -> None:
     blocks = random_bytes(kind, 6, 2, seed=3)
-    weight = WeightTensor("w", kind, (6, 2 * BLOCKS[kind].size), blocks)
+    weight = BlockWeight("w", kind, (6, 2 * BLOCKS[kind].size), blocks)
     order = torch.tensor([5, 0, 0, 3])
     moved = weight.select_rows(order)
     assert moved.shape == (4, 2 * BLOCKS[kind].size)

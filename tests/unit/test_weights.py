@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from pellucid.errors import ModelError
 from pellucid.model.entries import check_weights
-from pellucid.model.folder import SafetensorsFiles, our_name, read_json
+from pellucid.model.folder import Place, SafetensorsFiles, place_of, read_json
 from pellucid.model.spec import ModelSpec, expected_weights
 from pellucid.model.stored import SafetensorsWeights
 from pellucid.model.weights import DummyWeights, dense_bytes
@@ -165,13 +165,35 @@ def test_unsupported_type(tmp_path: Path, dtype: torch.dtype) -> None:
 
 
 def test_foreign_names() -> None:
-    assert our_name("model.layers.12.mlp.up_proj.weight", "llama") == "layers.12.up"
     after_attention = "model.layers.0.post_attention_layernorm.weight"
-    assert our_name(after_attention, "qwen3") == "layers.0.mlp_norm"
-    assert our_name(after_attention, "gemma3") == "layers.0.attn_post_norm"
-    assert our_name("model.layers.0.mlp.experts.0.up_proj.weight", "llama") is None
-    assert our_name("model.layers.0.self_attn.q_proj.weight_scale", "llama") is None
-    assert our_name("model.rotary_emb.inv_freq", "llama") == ""
+    up = Place("layers.12.up", "weight")
+    assert place_of("model.layers.12.mlp.up_proj.weight", "llama") == up
+    assert place_of(after_attention, "qwen3") == Place("layers.0.mlp_norm", "weight")
+    assert place_of(after_attention, "gemma3") == Place("layers.0.attn_post_norm", "weight")
+    assert place_of("lm_head.weight", "llama") == Place("lm_head", "weight")
+    bias = place_of("model.layers.0.self_attn.q_proj.bias", "llama")
+    assert bias == Place("layers.0.q_bias", "weight"), "a weight of its own"
+    scale = place_of("model.layers.0.self_attn.q_proj.weight_scale", "llama")
+    assert scale == Place("layers.0.q", "weight_scale")
+    for unknown in ("mlp.experts.0.up_proj.weight", "self_attn.k_scale", "self_attn.weight"):
+        assert place_of(f"model.layers.0.{unknown}", "llama") is None
+
+
+def test_a_weight_of_several_tensors_is_one_entry_and_refused_by_name(tmp_path: Path) -> None:
+    """Codes in one file and their scale in another: together they are one weight."""
+    weights = tensors()
+    q = "model.layers.0.self_attn.q_proj.weight"
+    weights[q] = weights[q].to(torch.float8_e4m3fn)
+    index = write_shards(tmp_path, {**weights, f"{q}_scale": torch.ones(8, 1)})
+    entry = SafetensorsFiles(tmp_path, SPEC).entries["layers.0.q"]
+    assert {role: tensor.shape for role, tensor in entry.tensors.items()} == {
+        "weight": (8, 8), "weight_scale": (8, 1),
+    }  # fmt: skip
+    assert len({tensor.path for tensor in entry.tensors.values()}) == 2
+    assert "is stored as 'F8_E4M3 weight + F32 weight_scale', which is not supported" in problem(
+        tmp_path
+    )
+    index.unlink()
 
 
 def test_bad_json(tmp_path: Path) -> None:

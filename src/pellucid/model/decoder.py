@@ -8,7 +8,6 @@ of the stages that everything else in the project reports.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,8 @@ from pellucid.model.rope import RopeTable, rope_tables
 from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import WeightSource
 from pellucid.quant.linear import make_embedding, make_linear
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.method import Embedding
+from pellucid.quant.weight import StoredWeight
 from pellucid.stages import Clock
 
 
@@ -149,15 +149,15 @@ class Loader:
             bias = torch.cat([self._bias(n, p) for n, p in zip(biases, parts, strict=True)])
         return self.make(parts, bias)
 
-    def make(self, parts: list[WeightTensor], bias: torch.Tensor | None = None) -> Matrix:
+    def make(self, parts: list[StoredWeight], bias: torch.Tensor | None = None) -> Matrix:
         return make_linear(parts, bias, dtype=self.dtype, device=self.device, method=self.method)
 
-    def embedding(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    def embedding(self, name: str) -> Embedding:
         return make_embedding(
             self.weights[name], dtype=self.dtype, device=self.device, method=self.method
         )
 
-    def _bias(self, name: str, part: WeightTensor) -> torch.Tensor:
+    def _bias(self, name: str, part: StoredWeight) -> torch.Tensor:
         if name not in self.weights:
             return torch.zeros(part.shape[0], dtype=self.dtype, device=self.device)
         return self.weights[name].dense(self.dtype).to(self.device)

@@ -1,4 +1,8 @@
-"""What a file says about its tensors, compared with what the spec needs. No torch, no weight read.
+"""What a file says about its weights, compared with what the spec needs. No torch, no weight read.
+
+A weight is one tensor of the file, or, in formats with scales beside the codes, several: what each
+of them holds is its role. Today's readers know weights of one tensor, in the role `weight`; any
+other set of roles is a kind of its own that is refused by name.
 
 Missing is an error, and so is one too many: a weight that nobody asks for is a model that differs
 from the one that we are about to run.
@@ -11,19 +15,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pellucid.errors import ModelError
+from pellucid.model.fields import short
 from pellucid.model.spec import ModelSpec, expected_weights
 from pellucid.quant.kinds import BLOCK_SHAPES, SUPPORTED
 
 
-class Entry(NamedTuple):
-    """What a file says about one of its tensors."""
+class FileTensor(NamedTuple):
+    """One tensor of a file."""
 
-    kind: str
+    name: str
+    """As the file calls it."""
+    dtype: str
     """GGUF's or safetensors' name of the element type."""
     shape: tuple[int, ...]
     """Outermost dimension first, as torch has it."""
-    file_name: str
-    """The tensor's name in the file."""
+    path: Path
+    """The file; tensors of one weight may lie in several."""
+
+
+class Entry(NamedTuple):
+    """One weight of a model, as files hold it."""
+
+    kind: str
+    """How its numbers are stored; one of `quant.kinds.SUPPORTED`, or it is refused."""
+    shape: tuple[int, ...]
+    """Of the weight, outermost dimension first."""
+    tensors: dict[str, FileTensor]
+    """By role."""
+
+    @classmethod
+    def of(cls, tensors: dict[str, FileTensor]) -> Entry:
+        """The weight that is stored as these tensors."""
+        first = next(iter(tensors.values()))
+        if tensors.keys() == {"weight"}:
+            return cls(first.dtype, first.shape, tensors)
+        kind = " + ".join(f"{tensor.dtype} {role}" for role, tensor in sorted(tensors.items()))
+        return cls(short(kind), first.shape, tensors)
+
+    @property
+    def file_name(self) -> str:
+        """What the file calls it, or the first of its tensors."""
+        return next(iter(self.tensors.values())).name
 
 
 def check_weights(
@@ -55,8 +87,8 @@ def check_entry(entry: Entry, shape: tuple[int, ...], path: Path) -> None:
     """Raise `ModelError` unless the tensor has a type that we read and the shape we expect."""
     if entry.kind not in SUPPORTED:
         raise ModelError(
-            f"{path}: tensor {entry.file_name!r} has type {entry.kind}, which is not supported; "
-            f"convert the model to one of {', '.join(SUPPORTED)}"
+            f"{path}: tensor {entry.file_name!r} is stored as {entry.kind}, which is not "
+            f"supported; convert the model to one of {', '.join(SUPPORTED)}"
         )
     if entry.shape != shape:
         raise ModelError(

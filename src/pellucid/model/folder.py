@@ -18,13 +18,13 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pellucid.errors import ModelError, one_line
-from pellucid.model.entries import Entry
+from pellucid.model.entries import Entry, FileTensor
 from pellucid.model.fields import short
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_hf import spec_from_config
@@ -55,35 +55,28 @@ def spec_of_folder(folder: Path) -> ModelSpec:
     return spec_from_config(read_json(path), generation, path)
 
 
-LAYER_NAMES = {
-    "input_layernorm.weight": "attn_norm",
-    "self_attn.q_proj.weight": "q",
-    "self_attn.k_proj.weight": "k",
-    "self_attn.v_proj.weight": "v",
-    "self_attn.o_proj.weight": "o",
-    "self_attn.q_proj.bias": "q_bias",
-    "self_attn.k_proj.bias": "k_bias",
-    "self_attn.v_proj.bias": "v_bias",
-    "self_attn.o_proj.bias": "o_bias",
-    "self_attn.q_norm.weight": "q_norm",
-    "self_attn.k_norm.weight": "k_norm",
-    "mlp.gate_proj.weight": "gate",
-    "mlp.up_proj.weight": "up",
-    "mlp.down_proj.weight": "down",
-    "mlp.gate_proj.bias": "gate_bias",
-    "mlp.up_proj.bias": "up_bias",
-    "mlp.down_proj.bias": "down_bias",
-    "post_attention_layernorm.weight": "mlp_norm",
+LAYER_MODULES = {
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "q",
+    "self_attn.k_proj": "k",
+    "self_attn.v_proj": "v",
+    "self_attn.o_proj": "o",
+    "self_attn.q_norm": "q_norm",
+    "self_attn.k_norm": "k_norm",
+    "mlp.gate_proj": "gate",
+    "mlp.up_proj": "up",
+    "mlp.down_proj": "down",
+    "post_attention_layernorm": "mlp_norm",
 }
-GEMMA_NAMES = LAYER_NAMES | {
-    "post_attention_layernorm.weight": "attn_post_norm",
-    "pre_feedforward_layernorm.weight": "mlp_norm",
-    "post_feedforward_layernorm.weight": "mlp_post_norm",
+GEMMA_MODULES = LAYER_MODULES | {
+    "post_attention_layernorm": "attn_post_norm",
+    "pre_feedforward_layernorm": "mlp_norm",
+    "post_feedforward_layernorm": "mlp_post_norm",
 }
-TOP_NAMES = {
-    "model.embed_tokens.weight": "embed",
-    "model.norm.weight": "norm",
-    "lm_head.weight": "lm_head",
+TOP_MODULES = {
+    "model.embed_tokens": "embed",
+    "model.norm": "norm",
+    "lm_head": "lm_head",
 }
 HARMLESS = re.compile(
     r".*\.rotary_emb\.inv_freq"  # follows from the spec
@@ -91,18 +84,34 @@ HARMLESS = re.compile(
 )
 
 
-def our_name(theirs: str, family: str) -> str | None:
-    """Our name of a tensor, "" for one that may be passed over, None for one we do not know."""
-    if HARMLESS.fullmatch(theirs):
-        return ""
+class Place(NamedTuple):
+    """Where a tensor of a file belongs."""
+
+    weight: str
+    """Our name of the weight."""
+    role: str
+    """What the tensor is to it: `weight`, or in a quantized file `weight_scale`, `qzeros`, ..."""
+
+
+def place_of(theirs: str, family: str) -> Place | None:
+    """Where the tensor `theirs` belongs; None if nowhere that we know.
+
+    model.layers.3.self_attn.q_proj.weight is the `weight` of layers.3.q, and its bias, a weight of
+    its own, that of layers.3.q_bias.
+    """
     plain = re.sub(r"^(language_model\.(?=model\.|lm_head\.)|model\.language_model\.)", "", theirs)
     if theirs.startswith("model.language_model."):
         plain = "model." + plain
-    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", plain)
+    module, _, role = plain.rpartition(".")
+    layer = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", module)
     if layer is None:
-        return TOP_NAMES.get(plain)
-    ours = (GEMMA_NAMES if family == "gemma3" else LAYER_NAMES).get(layer[2])
-    return ours and f"layers.{layer[1]}.{ours}"
+        ours = TOP_MODULES.get(module)
+    else:
+        modules = GEMMA_MODULES if family == "gemma3" else LAYER_MODULES
+        ours = modules.get(layer[2]) and f"layers.{layer[1]}.{modules[layer[2]]}"
+    if ours is None:
+        return None
+    return Place(f"{ours}_bias", "weight") if role == "bias" else Place(ours, role)
 
 
 class SafetensorsFiles:
@@ -112,56 +121,66 @@ class SafetensorsFiles:
     """
 
     def __init__(self, folder: Path, spec: ModelSpec) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.paths = safetensors_files(folder)
         self.strangers: list[str] = []
         self.weight_bytes = 0
-        self.file_of: dict[str, Path] = {}
-        """The file that holds a weight, by our name of the weight."""
-        for path in safetensors_files(folder):
-            self._read_header(path, spec)
+        tensors: dict[str, dict[str, FileTensor]] = {}
+        for path in self.paths:
+            self._read_header(path, spec, tensors)
+        self.entries = {name: Entry.of(parts) for name, parts in tensors.items()}
         if spec.tied_head and "lm_head" in self.entries:
             self._drop_copy(folder)
 
     def _drop_copy(self, folder: Path) -> None:
         """Forget a tied head's copy of the embedding. A head that is no copy is refused: engines
         do not agree on which of the two such a model is run with, and the answers differ."""
-        if not self._same("lm_head", "embed"):
+        head, embedding = self.entries.pop("lm_head"), self.entries.get("embed")
+        if embedding is None or not same_weight(head, embedding):
             raise ModelError(
                 f"{folder}: config.json says tie_word_embeddings, but 'lm_head.weight' is not the "
                 "embedding; set tie_word_embeddings to false there, or remove the tensor"
             )
-        entry = self.entries.pop("lm_head")
-        del self.file_of["lm_head"]
-        self.weight_bytes -= PLAIN_BYTES.get(entry.kind, 0) * math.prod(entry.shape)
+        self.weight_bytes -= sum(size_of(tensor) for tensor in head.tensors.values())
 
-    def _read_header(self, path: Path, spec: ModelSpec) -> None:
+    def _read_header(
+        self, path: Path, spec: ModelSpec, tensors: dict[str, dict[str, FileTensor]]
+    ) -> None:
+        """Add the tensors of one file, by our name of the weight and their role in it."""
         file = open_safetensors(path, "numpy")
         for theirs in file.keys():  # noqa: SIM118 (it is no mapping)
-            ours = our_name(theirs, spec.family)
-            if ours is None:
+            if HARMLESS.fullmatch(theirs):
+                continue
+            place = place_of(theirs, spec.family)
+            if place is None:
                 self.strangers.append(theirs)
                 continue
-            if not ours:
-                continue
-            if ours in self.entries:
+            parts = tensors.setdefault(place.weight, {})
+            if place.role in parts:
                 raise ModelError(f"{path}: tensor {theirs!r} is in two files; remove one of them")
             view = file.get_slice(theirs)
-            kind, shape = str(view.get_dtype()), tuple(view.get_shape())
-            self.entries[ours] = Entry(kind, shape, theirs)
-            self.file_of[ours] = path
-            self.weight_bytes += PLAIN_BYTES.get(kind, 0) * math.prod(shape)
+            tensor = FileTensor(theirs, str(view.get_dtype()), tuple(view.get_shape()), path)
+            parts[place.role] = tensor
+            self.weight_bytes += size_of(tensor)
 
-    def _same(self, one: str, other: str) -> bool:
-        """Whether two weights are the same numbers, bit for bit."""
-        if other not in self.entries:
-            return False
-        first, second = self.entries[one], self.entries[other]
-        if (first.kind, first.shape) != (second.kind, second.shape):
-            return False
-        left = tensor_bytes(self.file_of[one], first.file_name)
-        right = tensor_bytes(self.file_of[other], second.file_name)
-        steps = range(0, len(left), COMPARED)
-        return all(np.array_equal(left[i : i + COMPARED], right[i : i + COMPARED]) for i in steps)
+
+def size_of(tensor: FileTensor) -> int:
+    """Bytes of a tensor; 0 of one that is refused for its element type."""
+    return PLAIN_BYTES.get(tensor.dtype, 0) * math.prod(tensor.shape)
+
+
+def same_weight(one: Entry, other: Entry) -> bool:
+    """Whether two weights are stored as the same numbers, bit for bit."""
+    if one.tensors.keys() != other.tensors.keys():
+        return False
+    return all(same_tensor(tensor, other.tensors[role]) for role, tensor in one.tensors.items())
+
+
+def same_tensor(one: FileTensor, other: FileTensor) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    left, right = tensor_bytes(one.path, one.name), tensor_bytes(other.path, other.name)
+    steps = range(0, len(left), COMPARED)
+    return all(np.array_equal(left[i : i + COMPARED], right[i : i + COMPARED]) for i in steps)
 
 
 def tensor_bytes(path: Path, name: str) -> Any:

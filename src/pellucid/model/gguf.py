@@ -29,7 +29,7 @@ import numpy as np
 from gguf import GGUFReader, GGUFValueType
 
 from pellucid.errors import ModelError, one_line
-from pellucid.model.entries import Entry
+from pellucid.model.entries import Entry, FileTensor
 from pellucid.model.spec import ModelSpec
 from pellucid.model.spec_gguf import family_of, spec_from_gguf
 
@@ -124,7 +124,8 @@ class GgufFile:
             ours = our_name(name, self.family)
             if ours is not None:
                 shape = tuple(int(size) for size in reversed(tensor.shape))
-                self.entries[ours] = Entry(tensor.tensor_type.name, shape, name)
+                only = FileTensor(name, tensor.tensor_type.name, shape, path)
+                self.entries[ours] = Entry.of({"weight": only})
             elif name not in HARMLESS:
                 self.strangers.append(name)
 

@@ -24,7 +24,8 @@ import torch
 
 from pellucid.model.folder import SafetensorsFiles, open_safetensors
 from pellucid.model.gguf import GgufFile
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.kinds import BLOCK_SHAPES
+from pellucid.quant.weight import BlockWeight, PlainWeight, StoredWeight
 
 PAIRS_NEIGHBOURS = ("llama", "smollm3")
 """Architectures in whose files the rows of Q and K are reordered, see above."""
@@ -36,12 +37,15 @@ class GgufWeights:
     def __init__(self, file: GgufFile) -> None:
         self._file = file
 
-    def __getitem__(self, name: str) -> WeightTensor:
+    def __getitem__(self, name: str) -> StoredWeight:
         entry = self._file.entries[name]
         data = torch.from_numpy(self._file.array(name))
-        if entry.kind == "BF16":
-            data = data.view(torch.bfloat16)
-        weight = WeightTensor(name, entry.kind, entry.shape, data)
+        weight: StoredWeight
+        if entry.kind in BLOCK_SHAPES:
+            weight = BlockWeight(name, entry.kind, entry.shape, data)
+        else:
+            plain = data.view(torch.bfloat16) if entry.kind == "BF16" else data
+            weight = PlainWeight(name, plain)
         heads = self._rotated_heads(name)
         return weight.select_rows(rope_order(entry.shape[0], heads)) if heads else weight
 
@@ -79,13 +83,15 @@ class SafetensorsWeights:
 
     @cached_property
     def _open(self) -> dict[Path, Any]:
-        paths = dict.fromkeys(self._files.file_of.values())
-        return {path: open_safetensors(path, "pt") for path in paths}
+        return {path: open_safetensors(path, "pt") for path in self._files.paths}
 
-    def __getitem__(self, name: str) -> WeightTensor:
-        entry = self._files.entries[name]
-        data = self._open[self._files.file_of[name]].get_tensor(entry.file_name)
-        return WeightTensor(name, entry.kind, entry.shape, data)
+    def __getitem__(self, name: str) -> StoredWeight:
+        tensors = {
+            role: self._open[tensor.path].get_tensor(tensor.name)
+            for role, tensor in self._files.entries[name].tensors.items()
+        }
+        # A format of several tensors a weight is a class beside `PlainWeight`, chosen by the roles.
+        return PlainWeight(name, tensors["weight"])
 
     def __contains__(self, name: object) -> bool:
         return name in self._files.entries

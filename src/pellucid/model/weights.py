@@ -1,6 +1,6 @@
 """Named weights, wherever they come from.
 
-A `WeightSource` hands out `WeightTensor`s by our own names (see `spec.expected_weights`). Three
+A `WeightSource` hands out `StoredWeight`s by our own names (see `spec.expected_weights`). Three
 kinds of source exist: a GGUF file and safetensors files (`stored.py`), and `DummyWeights` here,
 random numbers for measuring speed on models whose weights are not at hand.
 
@@ -18,19 +18,13 @@ from typing import Protocol
 import torch
 
 from pellucid.model.spec import ModelSpec, expected_weights, num_weights
-from pellucid.quant.tensor import WeightTensor
-
-DENSE: dict[str, torch.dtype] = {
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
+from pellucid.quant.weight import PlainWeight, StoredWeight
 
 
 class WeightSource(Protocol):
     """Weights by our own names."""
 
-    def __getitem__(self, name: str) -> WeightTensor:
+    def __getitem__(self, name: str) -> StoredWeight:
         """The weight called `name`; KeyError if there is none."""
 
     def __contains__(self, name: object) -> bool: ...
@@ -48,11 +42,10 @@ class DummyWeights:
     def __init__(self, spec: ModelSpec, dtype: torch.dtype, device: torch.device | str) -> None:
         self._shapes = expected_weights(spec)
         self._norm = 1.0 - spec.norm_offset
-        self._kind = next(kind for kind, known in DENSE.items() if known == dtype)
         self._dtype = dtype
         self._device = torch.device(device)
 
-    def __getitem__(self, name: str) -> WeightTensor:
+    def __getitem__(self, name: str) -> PlainWeight:
         shape = self._shapes[name]
         data = torch.empty(shape, dtype=self._dtype, device=self._device)
         if name.endswith("norm"):
@@ -60,7 +53,7 @@ class DummyWeights:
         else:
             seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
             data.normal_(0.0, 0.02, generator=torch.Generator(self._device).manual_seed(seed))
-        return WeightTensor(name, self._kind, shape, data)
+        return PlainWeight(name, data)
 
     def __contains__(self, name: object) -> bool:
         return name in self._shapes

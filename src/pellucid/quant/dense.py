@@ -6,19 +6,48 @@ once, on load; a file of 4-bit blocks then takes seven times its size in float32
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
 
 from pellucid.kernels.matrix import Matrix, PlainOperand
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.method import Embedding
+from pellucid.quant.weight import StoredWeight
 
 
-def expand(part: WeightTensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """The numbers of `part` on `device`; blocks travel as they are and are expanded there."""
-    data = part.data.to(device)
-    return WeightTensor(part.name, part.kind, part.shape, data).dense(dtype)
+def expand(weight: StoredWeight, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """The numbers of `weight` on `device`; what is stored travels, and is expanded there."""
+    return weight.to(device).dense(dtype)
+
+
+class Dense:
+    """The `Method` that takes every weight."""
+
+    def why_not_on(self, device: torch.device) -> str:
+        return ""
+
+    def why_not(self, weight: StoredWeight) -> str:
+        return ""
+
+    def joins(self, weight: StoredWeight) -> Hashable:
+        return None  # once expanded, all are alike
+
+    def linear(
+        self,
+        parts: Sequence[StoredWeight],
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> DenseLinear:
+        weights = [expand(part, dtype, device) for part in parts]
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        return DenseLinear(weight, None if bias is None else bias.to(device, dtype))
+
+    def embedding(
+        self, weight: StoredWeight, dtype: torch.dtype, device: torch.device
+    ) -> DenseEmbedding:
+        return DenseEmbedding(expand(weight, dtype, device), weight)
 
 
 class DenseLinear(Matrix):
@@ -27,19 +56,6 @@ class DenseLinear(Matrix):
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.weight = weight
         self.bias = bias
-
-    @classmethod
-    def of(
-        cls,
-        parts: Sequence[WeightTensor],
-        bias: torch.Tensor | None,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> DenseLinear:
-        """One matrix of all `parts`, rows one behind the other."""
-        weights = [expand(part, dtype, device) for part in parts]
-        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
-        return cls(weight, None if bias is None else bias.to(device, dtype))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return F.linear(x, self.weight, self.bias)
@@ -68,12 +84,16 @@ class DenseLinear(Matrix):
         return x.is_cuda and x.dtype != torch.float32 and self.bias is None
 
 
-class DenseEmbedding:
-    """Rows of W [vocab, hidden] by token id."""
+class DenseEmbedding(Embedding):
+    """W as numbers."""
 
-    def __init__(self, weight: torch.Tensor, source: torch.Tensor) -> None:
+    def __init__(self, weight: torch.Tensor, source: StoredWeight) -> None:
         self.weight = weight
-        self.source = source  # held, so that its address stays the name of this weight
+        self.source = source  # kept alive, so that its identity stays its own
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         return F.embedding(ids, self.weight)
+
+    def head(self, bias: torch.Tensor | None) -> DenseLinear:
+        weight = self.weight
+        return DenseLinear(weight, None if bias is None else bias.to(weight.device, weight.dtype))

@@ -1,29 +1,31 @@
-"""Linear layers and embeddings from weights as they lie in a file: the choice of a method.
+"""Linear layers and embeddings from weights as they lie in a file.
 
-`dense` expands blocks on load and is the off form; `packed` multiplies by them as they are. A
-layer may have several parts, row blocks that share an input (q, k and v; gate and up): they become
-one matrix where that is possible, because one large product is faster than three small ones.
+Each weight is multiplied by the first method that can, of those that the switch `weights` names:
+`dense` expands it on load, which works for every weight and is the off form; `packed` multiplies by
+4- to 8-bit blocks as they are.
 
-What `packed` does not cover, it leaves to `dense`, part by part: kinds that are no blocks (F32,
-F16, BF16). A file may mix kinds within a layer; such a layer is `Stacked`.
+A layer may have several parts, weights that share an input (q, k and v; gate and up): they become
+one matrix where that is possible, because one large product is faster than three small ones. A file
+may mix kinds within a layer (q in Q4_1, v in Q8_0); such a layer is `Stacked`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from itertools import groupby
 from weakref import WeakValueDictionary
 
 import torch
 
 from pellucid.errors import InputError
-from pellucid.kernels import BuildError, cpu_kernels
 from pellucid.kernels.matrix import Matrix
-from pellucid.quant.dense import DenseEmbedding, DenseLinear, expand
-from pellucid.quant.packed import PackedEmbedding, PackedLinear, can_pack, pack
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.dense import Dense
+from pellucid.quant.method import Embedding, Method
+from pellucid.quant.packed import Packed
+from pellucid.quant.weight import StoredWeight
 
-__all__ = ["can_pack", "make_embedding", "make_linear"]
+METHODS: dict[str, tuple[Method, ...]] = {"dense": (Dense(),), "packed": (Packed(), Dense())}
+"""What each value of the switch `weights` tries for a weight, in this order."""
 
 
 class Stacked(Matrix):
@@ -40,90 +42,75 @@ class Stacked(Matrix):
         return sum(piece.nbytes for piece in self.pieces)
 
 
-Embedding = DenseEmbedding | PackedEmbedding
-
-_embeddings: WeakValueDictionary[tuple[object, ...], Embedding] = WeakValueDictionary()
+_embeddings: WeakValueDictionary[Hashable, Embedding] = WeakValueDictionary()
 """Those in use, by the weight they were made from: a tied head must not take its memory twice."""
 
 
 def make_linear(
-    parts: Sequence[WeightTensor],
+    parts: Sequence[StoredWeight],
     bias: torch.Tensor | None,
     *,
     dtype: torch.dtype,
     device: torch.device,
     method: str,
 ) -> Matrix:
-    """The linear of `parts`, [rows, in] each, stacked along the output; bias [sum of rows]."""
-    check_parts(parts, bias, device, method)
+    """The matrix of `parts`, [rows, in] each, stacked along the output; bias [sum of rows].
+
+    method: a key of `METHODS`; `InputError` if it does not work on `device`.
+    """
+    check_method(method, device)
+    check_parts(parts, bias)
     if len(parts) == 1 and (tied := _embeddings.get(_key(parts[0], dtype, device, method))):
-        return _head_of(tied, bias, dtype, device)
-    if method == "dense":
-        return DenseLinear.of(parts, bias, dtype, device)
+        return tied.head(bias)
+
+    def joined(part: StoredWeight) -> tuple[Method, Hashable]:
+        way = method_of(part, method)
+        return way, way.joins(part)
+
     pieces: list[Matrix] = []
     start = 0
-    for kind, group in groupby(parts, key=lambda part: part.kind):
-        same = list(group)
-        end = start + sum(part.shape[0] for part in same)
+    for (way, _), group in groupby(parts, key=joined):
+        piece = list(group)
+        end = start + sum(part.shape[0] for part in piece)
         piece_bias = None if bias is None else bias[start:end]
-        if can_pack(kind):
-            pieces.append(PackedLinear(pack(same), piece_bias))
-        else:
-            pieces.append(DenseLinear.of(same, piece_bias, dtype, device))
+        pieces.append(way.linear(piece, piece_bias, dtype, device))
         start = end
     return pieces[0] if len(pieces) == 1 else Stacked(pieces)
 
 
 def make_embedding(
-    weight: WeightTensor, *, dtype: torch.dtype, device: torch.device, method: str
-) -> Callable[[torch.Tensor], torch.Tensor]:
+    weight: StoredWeight, *, dtype: torch.dtype, device: torch.device, method: str
+) -> Embedding:
     """ids int64 [tokens] → rows [tokens, hidden] in `dtype`.
 
     A linear made of the same weight afterwards (a tied head) shares its memory.
     """
-    check_parts([weight], None, device, method)
-    embedding: Embedding
-    if method == "packed" and can_pack(weight.kind):
-        embedding = PackedEmbedding(pack([weight]), dtype, weight.data)
-    else:
-        embedding = DenseEmbedding(expand(weight, dtype, device), weight.data)
+    check_method(method, device)
+    check_parts([weight], None)
+    embedding = method_of(weight, method).embedding(weight, dtype, device)
     _embeddings[_key(weight, dtype, device, method)] = embedding
     return embedding
 
 
-def _head_of(
-    embedding: Embedding, bias: torch.Tensor | None, dtype: torch.dtype, device: torch.device
-) -> Matrix:
-    """The linear of an embedding's own weight."""
-    if isinstance(embedding, PackedEmbedding):
-        return PackedLinear(embedding.matrix, bias)
-    return DenseLinear(embedding.weight, None if bias is None else bias.to(device, dtype))
+def method_of(weight: StoredWeight, method: str) -> Method:
+    """What multiplies by `weight` where the switch says `method`."""
+    return next(way for way in METHODS[method] if not way.why_not(weight))
 
 
-def _key(
-    weight: WeightTensor, dtype: torch.dtype, device: torch.device, method: str
-) -> tuple[object, ...]:
-    return (weight.data.data_ptr(), weight.kind, weight.shape, str(dtype), str(device), method)
+def _key(weight: StoredWeight, dtype: torch.dtype, device: torch.device, method: str) -> Hashable:
+    return (weight.identity, str(dtype), str(device), method)
 
 
-def check_parts(
-    parts: Sequence[WeightTensor], bias: torch.Tensor | None, device: torch.device, method: str
-) -> None:
-    """Raise if `method` does not work on `device`, or if the shapes do not fit together."""
-    if method not in ("dense", "packed"):
+def check_method(method: str, device: torch.device) -> None:
+    """Raise if there is no such method, or if it does not work on `device`."""
+    if method not in METHODS:
         raise ValueError(f"unknown linear method {method!r}")
-    if method == "packed":
-        if device.type != "cpu":
-            raise InputError(
-                f"weights packed works on the CPU only, not on {device.type}: use weights dense",
-                param="weights",
-            )
-        try:
-            cpu_kernels()
-        except BuildError as error:
-            raise InputError(
-                f"weights packed: {error}; or use weights dense", param="weights"
-            ) from error
+    if reason := METHODS[method][0].why_not_on(device):
+        raise InputError(f"weights {method}: {reason}; or use weights dense", param="weights")
+
+
+def check_parts(parts: Sequence[StoredWeight], bias: torch.Tensor | None) -> None:
+    """Raise if the shapes do not fit together."""
     shapes = [part.shape for part in parts]
     if not parts or any(len(shape) != 2 or shape[1] != shapes[0][1] for shape in shapes):
         raise ValueError(f"these matrices do not share an input: {shapes}")

@@ -15,14 +15,15 @@ slice of the matrix is expanded to bfloat16, used, and forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 import torch.nn.functional as F
 
-from pellucid.kernels import KINDS, PackedMatrix, cpu_kernels
+from pellucid.kernels import KINDS, PackedMatrix, cpu_kernels, why_no_cpu_kernels
 from pellucid.kernels.matrix import Matrix
-from pellucid.quant.tensor import WeightTensor
+from pellucid.quant.method import Embedding
+from pellucid.quant.weight import BlockWeight, StoredWeight
 
 MIN_BF16_ROWS = 32
 """Rows of x from which expanding for the bfloat16 units pays."""
@@ -31,14 +32,40 @@ SLICE = 1 << 22
 """Weights expanded at a time for them: what a third-level cache holds."""
 
 
-def can_pack(kind: str) -> bool:
-    """Whether blocks of `kind` can be multiplied as they are."""
-    return kind in KINDS
+class Packed:
+    """The `Method` for 4- to 8-bit blocks on a CPU."""
+
+    def why_not_on(self, device: torch.device) -> str:
+        if device.type != "cpu":
+            return f"its kernels are for the CPU, and the device is {device.type}"
+        return why_no_cpu_kernels()
+
+    def why_not(self, weight: StoredWeight) -> str:
+        if isinstance(weight, BlockWeight) and weight.kind in KINDS:
+            return ""
+        return f"{weight.kind} numbers are not in blocks"
+
+    def joins(self, weight: StoredWeight) -> Hashable:
+        return weight.kind
+
+    def linear(
+        self,
+        parts: Sequence[StoredWeight],
+        bias: torch.Tensor | None,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> PackedLinear:
+        return PackedLinear(pack(parts), bias)
+
+    def embedding(
+        self, weight: StoredWeight, dtype: torch.dtype, device: torch.device
+    ) -> PackedEmbedding:
+        return PackedEmbedding(pack([weight]), dtype, weight)
 
 
-def pack(parts: Sequence[WeightTensor]) -> PackedMatrix:
-    """One packed matrix of parts of one kind, rows one behind the other."""
-    rows = [part.data for part in parts]
+def pack(parts: Sequence[StoredWeight]) -> PackedMatrix:
+    """One packed matrix of blocks of one kind, rows one behind the other."""
+    rows = [tensor for part in parts for tensor in part.tensors]  # blocks are one tensor each
     data = rows[0] if len(rows) == 1 else torch.cat(rows)
     return cpu_kernels().pack(parts[0].kind, data, parts[0].shape[1])
 
@@ -78,15 +105,18 @@ class PackedLinear(Matrix):
         return self.matrix.nbytes
 
 
-class PackedEmbedding:
-    """Rows of a packed W [vocab, hidden] by token id; only those looked up are expanded."""
+class PackedEmbedding(Embedding):
+    """W as blocks; only the rows that are looked up are expanded."""
 
-    def __init__(self, matrix: PackedMatrix, dtype: torch.dtype, source: torch.Tensor) -> None:
+    def __init__(self, matrix: PackedMatrix, dtype: torch.dtype, source: StoredWeight) -> None:
         self.matrix = matrix
         self.dtype = dtype
-        self.source = source  # held, so that its address stays the name of this weight
+        self.source = source  # kept alive, so that its identity stays its own
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         if self.dtype in (torch.float32, torch.bfloat16):
             return self.matrix.rows(ids, self.dtype)
         return self.matrix.rows(ids, torch.float32).to(self.dtype)
+
+    def head(self, bias: torch.Tensor | None) -> PackedLinear:
+        return PackedLinear(self.matrix, bias)
