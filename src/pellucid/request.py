@@ -54,7 +54,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     n: int = 1
     """Independent answers to the prompt."""
     stop: tuple[str, ...] = ()
-    """Strings that end the answer; they are cut off."""
+    """Strings that end the answer; they are cut off. Names of special tokens are found too, though
+    the text does not show them."""
     stop_token_ids: tuple[int, ...] = ()
     """Token ids that end the answer, besides the model's own."""
     ignore_eos: bool = False
@@ -142,6 +143,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
 
 
 def _span(low: float, high: float) -> str:
+    if high == _INT:
+        return "an integer of 64 bits"
     return f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
 
 

@@ -96,6 +96,13 @@ class Fields:
             )
         return value
 
+    def section(self, key: str) -> Mapping[str, Any]:
+        """The keys of an object that have a value; none where `key` is absent or null."""
+        value = self.get(key) or {}
+        if not isinstance(value, Mapping):
+            raise self.error(key, f"must be an object, not {short(value)}")
+        return {name: item for name, item in value.items() if item is not None}
+
     def refuse(self, neutral: Mapping[str, Any], why: str) -> None:
         """Raise `ModelError` for a key of `neutral` that is set to anything but its value there."""
         for key, harmless in neutral.items():

@@ -1,8 +1,7 @@
 """config.json → `ModelSpec`, with the keys as the transformers library reads them.
 
 A config class reads a fixed set of keys and passes over the rest; so do we. The keys that change
-the answer are handled here or refused by name. Keys were renamed in transformers 5 (`rope_theta`
-and `rope_scaling` became `rope_parameters`, per layer type for Gemma); both forms are read.
+the answer are handled here or refused by name. Those of the rotary embedding are in `rope_hf.py`.
 
 `auto_map`, by which a config asks for Python files of its folder to be imported, is passed over: no
 code of a model is ever run. What we compute follows from `architectures` alone, and a custom model
@@ -17,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.errors import ModelError, one_line
-from pellucid.model.fields import MAX_CONTEXT, Fields, short
-from pellucid.model.spec import ModelSpec, RopeScaling, yarn_attention_factor
+from pellucid.model.fields import Fields, short
+from pellucid.model.rope_hf import rope_fields
+from pellucid.model.spec import ModelSpec
 
 FAMILIES = {
     "LlamaForCausalLM": "llama",
@@ -105,7 +105,7 @@ def spec_from_config(
 ) -> ModelSpec:
     """The spec of a config. `path` is named in errors."""
     family = family_of(config, path)
-    text = section(Fields(config, path), "text_config")
+    text = Fields(config, path).section("text_config")
     get = Fields({**DEFAULTS[family], **config, **text}, path)
     get.refuse(NEUTRAL, "this engine does not know that variant; use the plain model")
     hidden, heads = get.integer("hidden_size"), get.integer("num_attention_heads")
@@ -230,105 +230,3 @@ def rope_layers(get: Fields) -> tuple[bool, ...]:
     if not whole or any(entry not in (0, 1) for entry in listed):
         raise get.error("no_rope_layers", f"must be 0 or 1 for each of {layers} layers")
     return tuple(bool(rotates) for rotates in listed[:layers])
-
-
-def rope_fields(get: Fields, family: str) -> dict[str, Any]:
-    """Bases and scaling of the rotary embedding, and the context length that follows."""
-    saved, older = section(get, "rope_parameters"), section(get, "rope_scaling")
-    local: Mapping[str, Any] = {}
-    if "full_attention" in saved:  # a section for each type of layer
-        saved, whole = section(get, "full_attention", saved), saved
-        local = section(get, "sliding_attention", whole)
-    everywhere = Fields(chosen(saved, older, family, get.get("rope_theta")), get.path)
-    context = get.context("max_position_embeddings")
-    # Beside the section it counts before the one in it, as in transformers.
-    original = get.get("original_max_position_embeddings")
-    scaling = rope_scaling(everywhere, context, original)
-    if scaling.kind == "yarn":
-        stretched = scaling.original_context * scaling.factor
-        if stretched > MAX_CONTEXT:
-            raise everywhere.error("factor", f"stretches the context beyond {MAX_CONTEXT} tokens")
-        context = max(context, int(stretched))
-    found = {
-        "context_length": context,
-        "rope_theta": everywhere.number("rope_theta", 1e4, above=1.0),
-        "rope_scaling": scaling,
-    }
-    if family == "gemma3" or (local and local != saved):
-        below = Fields({"rope_theta": get.get("rope_local_base_freq"), **local}, get.path)
-        if rope_scaling(below, context).kind != "none":
-            raise get.error("rope_parameters", "scale the sliding layers too: not supported")
-        found["rope_theta_local"] = below.number("rope_theta", 1e4, above=1.0)
-    return found
-
-
-def chosen(
-    saved: Mapping[str, Any], older: Mapping[str, Any], family: str, theta: float | None
-) -> dict[str, Any]:
-    """The rope parameters that hold where a config has both spellings.
-
-    Model cards tell people to add `rope_scaling` to a config.json, which may have been saved by
-    transformers 5 with `rope_parameters` of the default type: what was added counts. Gemma's adds
-    to the saved section, the others' replaces it, but for the base that it does not name.
-    """
-    known_theta = saved.get("rope_theta", theta)
-    if not older:
-        return {**saved, "rope_theta": known_theta}
-    kept = saved if family == "gemma3" else {}
-    kind = older.get("rope_type") or older.get("type") or kept.get("rope_type")
-    return {"rope_theta": known_theta, **kept, **older, "rope_type": kind}
-
-
-def section(get: Fields, key: str, values: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """The mapping at `key` of `values` (the config itself), empty if absent."""
-    value = (get.values if values is None else values).get(key) or {}
-    if not isinstance(value, Mapping):
-        raise get.error(key, f"must be an object, not {short(value)}")
-    return value
-
-
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
-ROPE_NEUTRAL = {"partial_rotary_factor": 1.0, "extrapolation_factor": 1.0, "attn_factor": 1.0}
-"""Keys that some engine acts on and we do not. All others, such as `finetuned`, change nothing."""
-
-
-def rope_scaling(get: Fields, context: int, original: int | None = None) -> RopeScaling:
-    """The scaling that one set of rope parameters describes; `original` as it stands beside it."""
-    older = get.name("type", "default", ROPE_TYPES)
-    kind = get.name("rope_type", older, ROPE_TYPES)
-    get.refuse(ROPE_NEUTRAL, "this engine does not know that variant")
-    if kind == "default":
-        return RopeScaling()
-    if kind == "linear":
-        return RopeScaling(kind="linear", factor=get.number("factor"))
-    if original is not None:
-        get = Fields({**get.values, "original_max_position_embeddings": original}, get.path)
-    trained = get.context("original_max_position_embeddings", context)
-    if kind == "yarn":
-        return yarn(get, trained, context)
-    low = get.number("low_freq_factor")
-    return RopeScaling(
-        kind="llama3",
-        factor=get.number("factor"),
-        original_context=trained,
-        low_freq_factor=low,
-        high_freq_factor=get.number("high_freq_factor", above=low),
-    )
-
-
-def yarn(get: Fields, original: int, context: int) -> RopeScaling:
-    factor = get.number("factor", context / original)
-    sharpen = yarn_attention_factor(factor)
-    top, bottom = get.optional_number("mscale"), get.optional_number("mscale_all_dim")
-    if top and bottom:
-        more = sharpen - 1.0
-        sharpen = (top * more + 1.0) / (bottom * more + 1.0)
-    return RopeScaling(
-        kind="yarn",
-        factor=factor,
-        original_context=original,
-        beta_fast=get.number("beta_fast", 32.0),
-        beta_slow=get.number("beta_slow", 1.0),
-        attention_factor=get.number("attention_factor", sharpen),
-        truncate=get.flag("truncate", True),
-    )
