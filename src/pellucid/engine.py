@@ -7,22 +7,24 @@ seen everything that happens to a token.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
 
 from pellucid.attention import Heads, make_attention
 from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.kernels import make_decode_kernels, make_units
+from pellucid.kernels import make_row_kernels, make_units
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.model.decoder import Decoder, Loader
 from pellucid.model.weights import dense_bytes
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
 from pellucid.resolve import Resolved, resolve
 from pellucid.runner.build import Parts, compile_ahead, measure
-from pellucid.runner.lanes import Lane, OverlapLane, SerialLane
 from pellucid.runner.machine import device_name, look_around, machine_of, use_threads
 from pellucid.runner.memory import (
     MemoryPlan,
@@ -32,10 +34,15 @@ from pellucid.runner.memory import (
     naming,
     plan_memory,
 )
-from pellucid.sampling.sampler import Draw, Sampler, draw_by_inversion
+from pellucid.runner.pipeline import OverlapPipeline, Pipeline, SerialPipeline
+from pellucid.runner.runner import RunningStep
+from pellucid.sampling.inversion import Inversion
+from pellucid.sampling.sampler import Method
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, NullClock
 from pellucid.text.stream import open_text
+
+logger = logging.getLogger(__name__)
 
 
 class Engine:
@@ -59,7 +66,9 @@ class Engine:
         self.config = config
         self.checkpoint = checkpoint
         self.clock = clock or NullClock()
-        self.lane: Lane = OverlapLane() if resolved.overlap == "on" else SerialLane()
+        self.pipeline: Pipeline = SerialPipeline()
+        if resolved.overlap == "on":
+            self.pipeline = OverlapPipeline()
         self.scheduler = Scheduler(
             config,
             BlockPool(memory.num_blocks, resolved.block_size),
@@ -90,13 +99,18 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Move every sequence on by what the budget allows; returns what is new."""
-        plan = self.scheduler.plan() if self._may_run_ahead() else StepPlan()
+        plan, step = self._plan(), None
         self.clock.lap("schedule")
-        flight = self.lane.turn(self.runner.launch(plan) if plan.rows else None)
-        if flight is None:
+        try:
+            self.pipeline.push(self.runner.launch(plan) if plan.rows else None)
+            step = self.pipeline.pop()
+            result = step.wait() if step is not None else None
+        except Exception as error:
+            return self._recover(error, plan, step)
+        if step is None or result is None:
             return self._wait(plan)
-        outputs = self.scheduler.commit(flight.plan, flight.land())
-        self._count(flight.plan.num_tokens, outputs)
+        outputs = self.scheduler.commit(step.plan, result)
+        self._count(step.plan.num_tokens, outputs)
         self.clock.lap("detokenize")
         return outputs
 
@@ -104,9 +118,16 @@ class Engine:
         """Step until no step is in flight: after all requests have ended or were aborted, this
         leaves the engine idle. Returns what is new."""
         outputs: list[Output] = []
-        while self.lane.busy:
+        while self.pipeline.is_busy:
             outputs += self.step()
         return outputs
+
+    def prepare(self) -> bool:
+        """Use a moment without work to make the next requests faster; False if that is done.
+
+        On a GPU with graphs, each call records a step that is likely to come, in some 30 ms.
+        """
+        return not self.pipeline.is_busy and self.runner.prepare_ahead()
 
     @contextmanager
     def timed(self, clock: Clock) -> Iterator[None]:
@@ -142,10 +163,47 @@ class Engine:
         self.clock = clock
         self.runner.use(clock)
 
-    def _may_run_ahead(self) -> bool:
-        """Whether the next step may be launched before the one in flight has landed: not if it is
-        of a kind that has to be recorded first, which would hold up the tokens of that one."""
-        return not self.lane.busy or self.runner.is_recorded(len(self.scheduler.running))
+    def _plan(self) -> StepPlan:
+        """The next step; nothing, while the step in flight has to land first.
+
+        A kind of step that has just run for the first time gets its graph now, and recording one
+        with a step in flight would hold up that step's tokens.
+        """
+        if self.runner.has_missing:
+            if self.pipeline.is_busy:
+                return StepPlan()
+            self.runner.prepare_missing()
+        return self.scheduler.plan()
+
+    def _recover(
+        self, error: Exception, plan: StepPlan, waited_for: RunningStep | None
+    ) -> list[Output]:
+        """A step has failed: end the request that caused it, and have all others computed again.
+
+        Out of memory, smaller steps are tried first. Raises if the device is lost as well.
+        """
+        logger.error("a step failed; its requests are tried again one by one", exc_info=error)
+        lost, outputs = [plan], list[Output]()
+        for step in self.pipeline.clear():
+            if waited_for is None:  # launching failed: what was in flight may still land
+                outputs += self._land(step, lost)
+        if waited_for is not None:
+            lost.append(waited_for.plan)
+        self.runner.forget()
+        num_tokens = max(each.num_tokens for each in lost)
+        if isinstance(error, torch.OutOfMemoryError) and self.scheduler.shrink(num_tokens):
+            self.scheduler.restart()
+            return outputs
+        return outputs + self.scheduler.failed(lost, f"{type(error).__name__}: {error}")
+
+    def _land(self, step: RunningStep, lost: list[StepPlan]) -> list[Output]:
+        """What a step found whose successor failed; if it fails too, its plan is lost."""
+        try:
+            return self.scheduler.commit(step.plan, step.wait())
+        except Exception as error:
+            logger.error("the step before it failed as well", exc_info=error)
+            lost.append(step.plan)
+            return []
 
     def _wait(self, plan: StepPlan) -> list[Output]:
         """Nothing has landed: the first step has just begun, or a batch is still filling."""
@@ -162,6 +220,12 @@ class Engine:
     def _check_tokens(self, request: Request) -> None:
         vocab = self.info.vocab_size
         params = request.params
+        ends = {*params.stop_token_ids, *(() if params.ignore_eos else self.info.eos_token_ids)}
+        if params.min_tokens and len(ends.intersection(range(vocab))) == vocab:
+            raise InputError(
+                "min_tokens with these stop_token_ids forbids every token of the vocabulary",
+                param="stop_token_ids",
+            )
         for param, ids in (
             ("prompt", request.prompt_token_ids),
             ("stop_token_ids", params.stop_token_ids),
@@ -198,7 +262,6 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
         )
         model = Decoder(spec, loader, resolved.context_length)
     heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
-    draws = resolved.sampler == "pivot"
     return Parts(
         config=config,
         spec=spec,
@@ -206,8 +269,8 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
         context_length=resolved.context_length,
         model=model,
         attention=make_attention(resolved.attention, device, dtype, heads),
-        sampler=Sampler(spec.eos_token_ids, make_sampler(resolved.sampler)),
-        kernels=make_decode_kernels(draws) if resolved.has_gpu_kernels else None,
+        drawing=make_sampler(resolved.sampler),
+        kernels=make_row_kernels() if resolved.has_gpu_kernels else None,
     )
 
 
@@ -235,10 +298,10 @@ def describe(
     )
 
 
-def make_sampler(sampler: str) -> Draw:
+def make_sampler(sampler: str) -> Method:
     """How tokens are drawn."""
     if sampler == "sort":
-        return draw_by_inversion
-    from pellucid.sampling.pivot import draw_by_noise  # Triton loads only where it runs
+        return Inversion()
+    from pellucid.sampling.pivot import Pivot  # Triton loads only where it runs
 
-    return draw_by_noise
+    return Pivot()

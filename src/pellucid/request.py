@@ -4,7 +4,7 @@
 
 `Request`, `Output` and what they hold are msgspec structs: they also travel between the server's
 process and the engine's. A `Sequence` is the scheduler's own mutable state and never leaves it;
-the rows of a `StepPlan` say everything that the runner needs to know.
+a `StepPlan` tells the runner what has changed since the plan before it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ MAX_STOPS = 32
 MAX_STOP_CHARS = 1024
 """Of one stop string; whoever sends a longer one has sent the wrong thing."""
 MAX_LOGPROBS = 100
+MAX_EDITED = 1024
+"""Tokens in `logit_bias`, and in `stop_token_ids` beside a `min_tokens`, together."""
+MAX_EDITS = MAX_EDITED + 64
+"""The same with a model's own end tokens."""
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 
@@ -109,6 +113,13 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise InputError(
                     f"stop_token_ids must be token ids, not {token!r}", param="stop_token_ids"
                 )
+        edited = len(self.logit_bias) + len(self.stop_token_ids) * (self.min_tokens > 0)
+        if edited > MAX_EDITED:
+            raise InputError(
+                f"logit_bias, and stop_token_ids beside min_tokens, take at most {MAX_EDITED} "
+                f"tokens together, not {edited}",
+                param="logit_bias" if self.logit_bias else "stop_token_ids",
+            )
         for token, bias in self.logit_bias.items():
             if type(token) is not int or not 0 <= token <= _MANY or not -100 <= bias <= 100:
                 raise InputError(
@@ -146,6 +157,12 @@ def _span(low: float, high: float) -> str:
     if high == _INT:
         return "an integer of 64 bits"
     return f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+
+
+def looks_back(params: SamplingParams) -> bool:
+    """Whether the choice of a token depends on the tokens before it (penalties)."""
+    penalties = (params.presence_penalty, params.frequency_penalty)
+    return params.repetition_penalty != 1 or any(penalties)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,38 +279,57 @@ class EngineStats(msgspec.Struct, kw_only=True):
 
 
 UNKNOWN = -1
-"""Stands in a row for the token that the step before is about to sample."""
+"""Stands in a row for the token that a step in flight is about to sample."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStart:
+    """What the runner learns once of a sequence, with the sequence's first row."""
+
+    seq_id: int
+    params: SamplingParams
+    seed: int
+    num_prompt: int
+    num_known: int
+    """Tokens that the host knows by now: the prompt, and the answer so far after a preemption."""
+    tokens: list[int] = field(default_factory=list)
+    """Those tokens, if the choice of the next one depends on them (penalties); otherwise none."""
 
 
 @dataclass(slots=True)
 class Row:
     """One sequence's share of a step: compute `tokens`, the first of which stands at `start`.
 
-    A prefill chunk, a decode step and the verification of drafts differ only in `len(tokens)`.
-    Lists are the scheduler's own, lent for the duration of the step: read, never write.
+    A prefill chunk, a decode step and the verification of drafts differ only in `len(tokens)` and
+    `num_logits`. A row carries what is new, and the runner keeps the rest: it lends no list that
+    the scheduler goes on changing.
     """
 
     seq_id: int
     tokens: list[int]
     """The last may be `UNKNOWN`: then it is what the sequence's previous row sampled."""
     start: int
-    """Position of `tokens[0]`; the keys and values of 0..start-1 are in `blocks` already."""
-    blocks: list[int]
-    """Block table: covers positions 0..start+len(tokens)-1."""
-    samples: bool
-    """The last token's logits choose the next token."""
-    scores_prompt: bool
-    """Log-probabilities of the prompt tokens that follow these are wanted."""
-    params: SamplingParams
-    seed: int
-    history: list[int]
-    """All tokens that the host knows, prompt first: what penalties look at."""
-    num_prompt: int
+    """Position of `tokens[0]`; the keys and values of 0..start-1 are stored already."""
+    new_blocks: list[int]
+    """Blocks appended to the sequence's table since its last row; the whole table if
+    `table_version` is not that of the last row."""
+    table_version: int
+    """Counts the table's changes that were no appends."""
+    num_logits: int
+    """Of so many of the last tokens the logits are wanted, to choose a token from each: 0 for a
+    chunk that does not end the prompt, 1 to decode, 1 + k to verify k drafts."""
+    targets: list[int] = field(default_factory=list)
+    """Prompt tokens that follow these and whose log-probabilities are wanted."""
 
     @property
     def end(self) -> int:
         """Position after the row's tokens: the one that a sampled token will take."""
         return self.start + len(self.tokens)
+
+    @property
+    def samples(self) -> bool:
+        """Whether a token is chosen after these."""
+        return self.num_logits > 0
 
 
 @dataclass(slots=True)
@@ -301,6 +337,10 @@ class StepPlan:
     """Scheduler → runner: what one step computes."""
 
     rows: list[Row] = field(default_factory=list)
+    starts: list[SequenceStart] = field(default_factory=list)
+    """Sequences whose first row is in this plan."""
+    left: list[int] = field(default_factory=list)
+    """Ids of sequences that have ended, were aborted or gave way since the last plan."""
 
     @property
     def num_tokens(self) -> int:
@@ -308,14 +348,24 @@ class StepPlan:
 
 
 @dataclass(slots=True)
-class StepResult:
-    """Runner → scheduler: one entry per row of the plan."""
+class RowResult:
+    """What a step found for one row."""
 
-    sampled: list[TokenLogprob | None]
-    """The next token, where the row samples. `logprob` is NaN unless the request asks for it."""
-    prompt_logprobs: list[list[TokenLogprob] | None]
-    """For rows that score their prompt: entries for positions start+1 ... start+len(tokens), as
-    far as these are prompt positions."""
+    tokens: list[int] = field(default_factory=list)
+    """The chosen tokens, in order; none for a row without logits. The sequence may end at any."""
+    scores: list[TokenLogprob] | None = None
+    """One for each of `tokens`, if the request asks for log-probabilities."""
+    prompt_scores: list[TokenLogprob] | None = None
+    """One for each of the row's `targets`."""
+    error: str = ""
+    """Why no token could be chosen."""
+
+
+@dataclass(slots=True)
+class StepResult:
+    """Runner → scheduler: one entry per row of the plan, in its order."""
+
+    rows: list[RowResult]
 
 
 def to_builtins(record: Any) -> Any:

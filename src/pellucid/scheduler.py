@@ -11,7 +11,7 @@ after preemption are the same row with a different number of new tokens.
 
 What the switches do here:
 
-* `batching` decides when a waiting sequence may join (the `Admission` classes below);
+* `batching` decides when a waiting sequence may join (admission.py);
 * `chunked_prefill` bounds the tokens that sequences with more than one to compute get per step, all
   together; one that needs a single token always gets it, so answers never wait for prompts;
 * `kv_cache` off sets `computed` back to 0 after each new token.
@@ -20,6 +20,10 @@ Fairness: first come, first served, at every door. A sequence at the head of the
 blocks holds up those behind it, so that small requests cannot starve a large one. Progress: a
 request that could not be completed alone in the pool is refused when it arrives, so the oldest
 running sequence can always take blocks from younger ones and finish.
+
+Failures: when a step fails, its sequences are *suspects*. Everything running gives its blocks back
+and computes its tokens again, suspects one at a time, until the one whose step fails alone is found
+and ended; all the others go on as if nothing had happened (`failed`).
 
 Sources: Yu et al. 2022 (Orca); Kwon et al. 2023, arXiv:2309.06180 (preemption by recompute);
 Agrawal et al. 2023, arXiv:2308.16369 (chunked prefill).
@@ -31,133 +35,78 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from pellucid.cache.blocks import BlockPool
+from pellucid.admission import choose_admission
+from pellucid.answer import Answer
+from pellucid.cache.blocks import BlockPool, BlockTable
+from pellucid.cache.prefix import NoPrefix, Prefix, PretendedPrefix, SiblingPrefix
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.request import (
     UNKNOWN,
-    FinishReason,
     Output,
     Request,
     Row,
     SamplingParams,
-    Stats,
+    SequenceStart,
     StepPlan,
     StepResult,
-    TokenLogprob,
+    looks_back,
 )
 from pellucid.text.stream import Text
+
+MOST_FAILURES = 3
+"""Failed steps that a sequence may be part of without anybody being found at fault. A step that
+fails only in company cannot be put down to one sequence; after so many tries all of it ends."""
+
+SMALLEST_BUDGET = 64
+"""Tokens a step to which running out of memory can shrink the budget."""
 
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One answer in the making: the scheduler's own state."""
+    """One answer as the scheduler sees it: tokens to compute, and blocks to keep them in."""
 
     id: int
-    request: Request
-    index: int
-    tokens: list[int]
-    num_prompt: int
-    limit: int
-    """Tokens it may have in all, prompt included."""
+    answer: Answer
     seed: int
-    text: Text
-    arrival: float
-    elder: Sequence | None = None
-    """The request's first sequence, whose prompt blocks this one can share."""
-    pretended: int = 0
-    """Leading tokens that count as stored when it is admitted, though nobody computed them."""
+    prefix: Prefix
     computed: int = 0
     """Tokens whose keys and values are stored, or will be by the steps already launched."""
     in_flight: int = 0
     """Tokens that launched steps are about to sample."""
-    blocks: list[int] = field(default_factory=list)
-    prompt_logprobs: list[TokenLogprob | None] = field(default_factory=list)
-    started: float | None = None
-    first_token: float | None = None
-    num_preemptions: int = 0
-    announced: bool = False
-    """The prompt was sent with an earlier output."""
+    table: BlockTable = field(default_factory=BlockTable)
+    is_running: bool = False
+    is_known: bool = False
+    """Whether the runner has had a row of it under its present id."""
+    is_suspect: bool = False
+    num_failures: int = 0
 
     @property
     def params(self) -> SamplingParams:
-        return self.request.params
+        return self.answer.params
 
     @property
-    def num_output(self) -> int:
-        return len(self.tokens) - self.num_prompt
+    def request_id(self) -> str:
+        return self.answer.request.id
+
+    @property
+    def num_prompt(self) -> int:
+        return self.answer.num_prompt
 
     @property
     def length(self) -> int:
         """Tokens it has, those in flight included."""
-        return len(self.tokens) + self.in_flight
+        return len(self.answer.tokens) + self.in_flight
 
     @property
-    def waits_for_tokens(self) -> bool:
-        """Whether its next row must wait until what is in flight has landed: it may have no next
-        row, or the next choice depends on tokens that only the device knows yet."""
-        return self.in_flight > 0 and (self.length >= self.limit or looks_back(self.params))
-
-    @property
-    def prompt_ready(self) -> bool:
-        return self.computed >= self.num_prompt
-
-    @property
-    def wants_prompt_logprobs(self) -> bool:
-        wanted = self.params.prompt_logprobs is not None and self.elder is None
-        return wanted and len(self.prompt_logprobs) < self.num_prompt
-
-
-def looks_back(params: SamplingParams) -> bool:
-    """Whether choosing a token takes the tokens before it (penalties)."""
-    penalties = (params.presence_penalty, params.frequency_penalty)
-    return params.repetition_penalty != 1 or any(penalties)
-
-
-class Admission(Protocol):
-    """When waiting sequences may join."""
-
-    def opens(self, num_running: int, num_waiting: int, waited: float, expects_more: bool) -> bool:
-        """Whether sequences may be admitted in this step.
-
-        `waited` is how long the first in the queue has waited, in seconds; `expects_more` is False
-        once the caller has said that no further request is coming.
-        """
-
-
-class ContinuousAdmission:
-    """At any step."""
-
-    def opens(self, num_running: int, num_waiting: int, waited: float, expects_more: bool) -> bool:
-        return True
-
-
-@dataclass(frozen=True, slots=True)
-class BatchAdmission:
-    """Static and dynamic batching: a batch is formed, runs until its last answer has ended, and
-    only then the next one is formed. It starts when it is full, when its first request has waited
-    for `patience` seconds, or when nothing more is expected. Static batching waits (almost)
-    forever for a full batch, dynamic batching only for a moment."""
-
-    size: int
-    patience: float
-
-    def opens(self, num_running: int, num_waiting: int, waited: float, expects_more: bool) -> bool:
-        full = num_waiting >= self.size
-        return num_running == 0 and (full or waited >= self.patience or not expects_more)
-
-
-def choose_admission(config: EngineConfig) -> Admission:
-    match config.batching:
-        case "static":
-            return BatchAdmission(config.max_seqs, patience=1.0)
-        case "dynamic":
-            return BatchAdmission(config.max_seqs, patience=0.02)
-        case _:
-            return ContinuousAdmission()
+    def num_wanted(self) -> int:
+        """Tokens to compute next; 0 while a token is in flight that may be its last."""
+        if self.in_flight and self.length >= self.answer.limit:
+            return 0
+        return self.length - self.computed
 
 
 class Scheduler:
@@ -186,6 +135,8 @@ class Scheduler:
         self._eos = frozenset(eos_token_ids)
         self._now = now
         self._next_id = 0
+        self._left: list[int] = []
+        """Ids that the runner knows and that no longer stand for a sequence."""
 
     @property
     def has_work(self) -> bool:
@@ -196,78 +147,124 @@ class Scheduler:
         limit = self._limit(request)
         seed = request.params.seed
         base = random.getrandbits(62) if seed is None else seed
-        elder: Sequence | None = None
+        leader: Sequence | None = None
         for index in range(request.params.n):
-            sequence = Sequence(
-                id=self._new_id(),
-                request=request,
-                index=index,
-                tokens=list(request.prompt_token_ids),
-                num_prompt=len(request.prompt_token_ids),
+            answer = Answer(
+                request,
+                index,
                 limit=limit,
-                seed=base + index,
+                end_tokens=self._eos,
                 text=open_text(),
                 arrival=self._now(),
-                elder=elder,
+                scored_by=leader.answer if leader is not None else None,
             )
-            elder = elder or sequence
+            prefix: Prefix = NoPrefix()
+            if leader is not None and self._keeps_kv:
+                prefix = SiblingPrefix(leader)
+            sequence = Sequence(self._new_id(), answer, base + index, prefix)
+            leader = leader or sequence
             self.waiting.append(sequence)
 
     def abort(self, request_id: str) -> None:
         """Forget the request and free its blocks; an unknown or finished one is no error."""
-        for sequence in [s for s in self.running if s.request.id == request_id]:
-            self.running.remove(sequence)
-            self.pool.release(sequence.blocks)
-        if any(s.request.id == request_id for s in self.waiting):
-            self.waiting = deque(s for s in self.waiting if s.request.id != request_id)
+        for sequence in [s for s in self.running if s.request_id == request_id]:
+            self._leave(sequence)
+        if any(s.request_id == request_id for s in self.waiting):
+            self.waiting = deque(s for s in self.waiting if s.request_id != request_id)
 
     def pretend(self, request_id: str, computed: int) -> None:
         """Sequences of a waiting request will begin with `computed` tokens counted as stored."""
         for sequence in self.waiting:
-            if sequence.request.id == request_id and self._keeps_kv:
-                # The last token is always computed: its logits choose the next.
-                sequence.pretended = min(computed, sequence.num_prompt - 1)
+            if sequence.request_id == request_id and self._keeps_kv:
+                sequence.prefix = PretendedPrefix(computed)
 
     def plan(self) -> StepPlan:
         """What the next step computes: at most one row per running sequence, oldest first."""
-        self._admit()
+        suspect = next((s for s in (*self.running, *self.waiting) if s.is_suspect), None)
+        if suspect is None:
+            self._admit_waiting()
+        elif not suspect.is_running and not self._admit(suspect, promised=0):
+            self._preempt_all()  # alone in the pool there is room for it
+            self._admit(suspect, promised=0)
         plan = StepPlan()
         budget = self._budget
         position = 0
         while position < len(self.running):
             sequence = self.running[position]
-            wanted = 0 if sequence.waits_for_tokens else sequence.length - sequence.computed
+            position += 1
+            if suspect is not None and sequence is not suspect:
+                continue
+            wanted = sequence.num_wanted
             count = wanted if wanted == 1 else min(wanted, budget)
             if count and self._make_room(sequence, sequence.computed + count):
-                plan.rows.append(self._row(sequence, count))
+                self._add_row(plan, sequence, count)
                 budget -= count if wanted > 1 else 0
-            position += 1
+        if plan.rows:
+            plan.left, self._left = self._left, []
         return plan
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[Output]:
         """Take in what a step computed: append tokens, end what has ended, free its blocks."""
         outputs = []
         by_id = {sequence.id: sequence for sequence in self.running}
-        entries = zip(plan.rows, result.sampled, result.prompt_logprobs, strict=True)
-        for row, sampled, scores in entries:
+        for row, found in zip(plan.rows, result.rows, strict=True):
             sequence = by_id.get(row.seq_id)
             if sequence is None:  # ended, aborted or preempted while the step ran
                 continue
-            self._note_scores(sequence, row, scores)
-            if sampled is not None:
-                sequence.in_flight -= 1
-                outputs.append(self._append(sequence, sampled))
+            answer = sequence.answer
+            if found.prompt_scores is not None:
+                answer.score_prompt(found.prompt_scores, row.start)
+            sequence.in_flight -= row.num_logits
+            if found.error:
+                outputs.append(self._fail(sequence, found.error))
+            elif found.tokens:
+                output = answer.take(found.tokens, found.scores, self._now())
+                outputs.append(output)
+                sequence.is_suspect = False
+                if output.finish_reason is not None:
+                    self._leave(sequence)
+                elif not self._keeps_kv:
+                    self._recompute_next(sequence)
         return outputs
+
+    def failed(self, plans: Several[StepPlan], message: str) -> list[Output]:
+        """Steps failed, and nothing of what was in flight is known. End the one sequence that is at
+        fault, or find out which it is: all compute their tokens again, suspects one by one."""
+        ids = {row.seq_id for plan in plans for row in plan.rows}
+        suspects = [s for s in self.running if s.id in ids]
+        for sequence in suspects:
+            sequence.num_failures += 1
+            sequence.is_suspect = True
+        guilty = [s for s in suspects if len(suspects) == 1 or s.num_failures >= MOST_FAILURES]
+        outputs = [self._fail(sequence, message) for sequence in guilty]
+        if guilty:  # those that were in its company are cleared
+            for sequence in (*self.running, *self.waiting):
+                sequence.num_failures = 0
+        self.restart()
+        return outputs
+
+    def shrink(self, num_tokens: int) -> bool:
+        """A step of so many tokens was too much: allow half of that from now on. False if steps
+        cannot get smaller that way."""
+        if num_tokens <= SMALLEST_BUDGET:
+            return False
+        self._budget = max(SMALLEST_BUDGET, min(self._budget, num_tokens) // 2)
+        return True
+
+    def restart(self) -> None:
+        """The runner has forgotten all sequences: they will be computed again, in their order."""
+        self._preempt_all()
+        self._left.clear()
 
     def check_integrity(self) -> None:
         """Assert that blocks, sequences and counts agree; holds between any two steps."""
-        assert all(not s.blocks and not s.computed for s in self.waiting), (
+        assert all(not s.table.blocks and not s.computed for s in self.waiting), (
             "a waiting one has blocks"
         )
         for sequence in self.running:
             assert sequence.computed < sequence.length, "a running one has nothing to do"
-            assert self.pool.missing(sequence.blocks, sequence.computed) == 0, "too few blocks"
-        self.pool.check_integrity(s.blocks for s in self.running)
+            assert self.pool.missing(sequence.table, sequence.computed) == 0, "too few blocks"
+        self.pool.check_integrity(s.table for s in self.running)
 
     def _new_id(self) -> int:
         self._next_id += 1
@@ -298,109 +295,105 @@ class Scheduler:
         most = min(self.context_length, capacity)
         return most if wanted is None else num_prompt + wanted
 
-    def _admit(self) -> None:
+    def _admit_waiting(self) -> None:
+        """Let waiting sequences join, in order, as far as blocks and `max_seqs` go."""
         if not self.waiting:
             return
-        waited = self._now() - self.waiting[0].arrival
+        waited = self._now() - self.waiting[0].answer.arrival
         if not self._admission.opens(
             len(self.running), len(self.waiting), waited, self.expects_more
         ):
             return
-        promised = sum(self.pool.missing(s.blocks, s.length) for s in self.running)
+        promised = sum(self.pool.missing(s.table, s.length) for s in self.running)
         for sequence in self._admissible():
-            shared = self._shareable(sequence)
-            needed = self.pool.blocks_for(len(sequence.tokens)) - len(shared)
-            if promised + needed > self.pool.num_free or len(self.running) >= self._max_seqs:
+            needed = self._admit(sequence, promised)
+            if not needed:
                 return
             promised += needed
-            self.waiting.remove(sequence)
-            self.running.append(sequence)
-            sequence.blocks = self.pool.share(shared)
-            sequence.computed = max(len(shared) * self.pool.block_size, sequence.pretended)
-            sequence.started = sequence.started or self._now()
+
+    def _admit(self, sequence: Sequence, promised: int) -> int:
+        """Have it run. Returns the blocks that its tokens need; 0 if there is no room for it beside
+        `promised` blocks that others need."""
+        found = sequence.prefix.find(sequence.length, self.pool.block_size)
+        needed = self.pool.blocks_for(sequence.length) - len(found.blocks)
+        if promised + needed > self.pool.num_free or len(self.running) >= self._max_seqs:
+            return 0
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        sequence.is_running = True
+        sequence.table = self.pool.share(found.blocks)
+        sequence.computed = found.num_computed
+        sequence.answer.started = sequence.answer.started or self._now()
+        return needed
 
     def _admissible(self) -> Iterator[Sequence]:
-        """Waiting sequences in order, less those whose elder is about to compute their prompt."""
+        """Waiting sequences in order, less those whose first tokens are just being computed."""
         for sequence in list(self.waiting):
-            if sequence.elder not in self.running or sequence.elder.prompt_ready:
+            if not sequence.prefix.is_pending():
                 yield sequence
-
-    def _shareable(self, sequence: Sequence) -> list[int]:
-        """The elder's blocks that hold nothing but prompt, short of the prompt's last token."""
-        elder = sequence.elder
-        if not self._keeps_kv or elder is None or not elder.prompt_ready:
-            return []
-        return elder.blocks[: (sequence.num_prompt - 1) // self.pool.block_size]
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
         """Blocks for `num_tokens`, taken from younger sequences if need be.
 
         False if `sequence` itself was the youngest and had to give way.
         """
-        while not self.pool.grow(sequence.blocks, num_tokens):
-            victim = self.running.pop()
-            self.pool.release(victim.blocks)
-            victim.computed = victim.in_flight = 0
-            victim.id = self._new_id()  # what is still in flight for the old one will be ignored
-            victim.num_preemptions += 1
+        while not self.pool.grow(sequence.table, num_tokens):
+            victim = self.running[-1]
+            victim.answer.num_preemptions += 1
             self.num_preemptions += 1
-            self.waiting.appendleft(victim)
+            self._preempt(victim)
             if victim is sequence:
                 return False
         return True
 
-    def _row(self, sequence: Sequence, count: int) -> Row:
+    def _preempt_all(self) -> None:
+        while self.running:
+            self._preempt(self.running[-1])
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Its blocks are given back; it waits in front and will compute its tokens again."""
+        self._leave(sequence)
+        sequence.computed = sequence.in_flight = 0
+        sequence.is_known = False
+        sequence.id = self._new_id()  # what is still in flight for the old id will be ignored
+        self.waiting.appendleft(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """It is no longer running."""
+        self.running.remove(sequence)
+        sequence.is_running = False
+        self.pool.release(sequence.table)
+        if sequence.is_known:
+            self._left.append(sequence.id)
+
+    def _fail(self, sequence: Sequence, message: str) -> Output:
+        self._leave(sequence)
+        return sequence.answer.fail(message, self._now())
+
+    def _add_row(self, plan: StepPlan, sequence: Sequence, count: int) -> None:
         """The next `count` tokens, which from here on count as computed."""
         start, end = sequence.computed, sequence.computed + count
-        samples = end == sequence.length
-        tokens = sequence.tokens[start:end]
+        known, num_prompt = sequence.answer.tokens, sequence.num_prompt
+        if not sequence.is_known:
+            plan.starts.append(_start_of(sequence))
+            sequence.is_known = True
+        tokens = known[start:end]
         tokens += [UNKNOWN] * (count - len(tokens))
+        num_logits = int(end == sequence.length)
+        scored = sequence.answer.wants_prompt_scores
+        plan.rows.append(
+            Row(
+                seq_id=sequence.id,
+                tokens=tokens,
+                start=start,
+                new_blocks=sequence.table.unsent(),
+                table_version=sequence.table.version,
+                num_logits=num_logits,
+                targets=known[start + 1 : min(end + 1, num_prompt)] if scored else [],
+            )
+        )
         sequence.computed = end
-        sequence.in_flight += samples
-        return Row(
-            seq_id=sequence.id,
-            tokens=tokens,
-            start=start,
-            blocks=sequence.blocks,
-            samples=samples,
-            scores_prompt=sequence.wants_prompt_logprobs and start < sequence.num_prompt,
-            params=sequence.params,
-            seed=sequence.seed,
-            history=sequence.tokens,
-            num_prompt=sequence.num_prompt,
-        )
-
-    def _note_scores(self, sequence: Sequence, row: Row, scores: list[TokenLogprob] | None) -> None:
-        if scores is None:
-            return
-        known = sequence.prompt_logprobs
-        if not known:
-            known.append(None)
-        # A recompute after preemption scores positions again that are known already.
-        known.extend(scores[len(known) - row.start - 1 :])
-
-    def _append(self, sequence: Sequence, sampled: TokenLogprob) -> Output:
-        token, params = sampled.token_id, sequence.params
-        sequence.tokens.append(token)
-        sequence.first_token = sequence.first_token or self._now()
-        if not self._keeps_kv:
-            self._recompute_next(sequence)
-        reason, stop_reason = self._ends(sequence, token)
-        ended_by_token = reason == "stop"
-        text = "" if ended_by_token else sequence.text.push([token])
-        if sequence.text.stopped is not None:
-            reason, stop_reason = "stop", sequence.text.stopped
-        output = Output(
-            request_id=sequence.request.id,
-            index=sequence.index,
-            token_ids=[token],
-            text=text,
-            logprobs=None if params.logprobs is None else [sampled],
-        )
-        self._announce(sequence, output)
-        if reason is not None:
-            self._finish(sequence, output, reason, stop_reason)
-        return output
+        sequence.in_flight += num_logits
 
     def _recompute_next(self, sequence: Sequence) -> None:
         """The prefix counts as not computed, and the others come first in the next step."""
@@ -408,42 +401,14 @@ class Scheduler:
         self.running.remove(sequence)
         self.running.append(sequence)
 
-    def _ends(self, sequence: Sequence, token: int) -> tuple[FinishReason | None, str | int | None]:
-        params = sequence.params
-        if token in params.stop_token_ids:
-            return "stop", token
-        if token in self._eos and not params.ignore_eos:
-            return "stop", None
-        if len(sequence.tokens) >= sequence.limit:
-            return "length", None
-        return None, None
 
-    def _announce(self, sequence: Sequence, output: Output) -> None:
-        if sequence.announced:
-            return
-        sequence.announced = True
-        output.prompt_token_ids = sequence.request.prompt_token_ids
-        if sequence.params.prompt_logprobs is not None:
-            output.prompt_logprobs = (sequence.elder or sequence).prompt_logprobs
-
-    def _finish(
-        self,
-        sequence: Sequence,
-        output: Output,
-        reason: FinishReason,
-        stop_reason: str | int | None,
-    ) -> None:
-        self.running.remove(sequence)
-        self.pool.release(sequence.blocks)
-        now = self._now()
-        output.text += sequence.text.finish()
-        output.finish_reason = reason
-        output.stop_reason = stop_reason
-        output.stats = Stats(
-            num_prompt_tokens=sequence.num_prompt,
-            num_output_tokens=sequence.num_output,
-            queue_s=(sequence.started or now) - sequence.arrival,
-            first_token_s=(sequence.first_token or now) - sequence.arrival,
-            total_s=now - sequence.arrival,
-            num_preemptions=sequence.num_preemptions,
-        )
+def _start_of(sequence: Sequence) -> SequenceStart:
+    tokens = sequence.answer.tokens
+    return SequenceStart(
+        seq_id=sequence.id,
+        params=sequence.params,
+        seed=sequence.seed,
+        num_prompt=sequence.num_prompt,
+        num_known=len(tokens),
+        tokens=list(tokens) if looks_back(sequence.params) else [],
+    )

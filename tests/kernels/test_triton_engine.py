@@ -9,30 +9,33 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 pytest.importorskip("triton")
 
+
 from pellucid import LLM, SamplingParams
 from pellucid.attention.flash_gpu import FlashGpuAttention
 from pellucid.cache.formats import KVFormat
 from pellucid.cache.pool import KVPool
-from pellucid.kernels import DecodeKernels
+from pellucid.kernels import RowKernels
 from pellucid.kernels.ops import TorchOps
 from pellucid.kernels.triton.inputs import prepare
 from pellucid.kernels.triton.ops import TritonOps
 from pellucid.kernels.triton.units import GemvUnits
 from pellucid.kernels.units import Composed, Units
 from pellucid.runner.build import Parts
-from pellucid.runner.lanes import OverlapLane
 from pellucid.runner.machine import Machine
-from pellucid.sampling.sampler import Sampler
+from pellucid.runner.pipeline import OverlapPipeline
+from pellucid.sampling.inversion import Inversion
+from pellucid.sampling.pivot import Pivot
+from pellucid.sampling.sampler import Method
 from pellucid.stages import NullClock
 
 PROMPTS = [[5, 9, 3, 77, 12, 4, 31], [8] * 21, [60, 2, 33]]
-LIMITS = [4, 2, 5]
 NUM_BLOCKS = 24
 
 OFF = {
@@ -46,15 +49,26 @@ OFF = {
 
 
 def params() -> list[SamplingParams]:
-    return [SamplingParams(temperature=0, max_tokens=n, ignore_eos=True) for n in LIMITS]
+    """Plain greedy rows, and rows that ask for everything that is done to logits."""
+    return [
+        SamplingParams(temperature=0, max_tokens=4, ignore_eos=True),
+        SamplingParams(
+            temperature=0, max_tokens=5, repetition_penalty=1.3, frequency_penalty=0.4, logprobs=3
+        ),
+        SamplingParams(temperature=0, max_tokens=5, min_tokens=3, stop_token_ids=(60, 2)),
+    ]
 
 
-def answers(llm: LLM) -> list[list[int]]:
-    """Of all prompts together, and of one alone whose first chunks sample nothing."""
-    outputs = llm.generate(PROMPTS, params())
-    outputs += llm.generate([[9, 4] * 17], params()[1])
+def answers(llm: LLM) -> list[tuple[list[int], list[list[int]]]]:
+    """Tokens, and the best tokens beside them: of all prompts together, and of one alone whose
+    first chunks sample nothing."""
+    biased = SamplingParams(temperature=0, logit_bias={9: 3.0}, max_tokens=2)
+    outputs = [*llm.generate(PROMPTS, params()), *llm.generate([[9, 4] * 17], biased)]
     llm.engine.scheduler.check_integrity()
-    return [output.token_ids for output in outputs]
+    return [
+        (output.token_ids, [[t for t, _ in entry.top] for entry in output.logprobs or []])
+        for output in outputs
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -67,26 +81,30 @@ def folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(folder: Path, device: str) -> Iterator[list[list[int]]]:
+def expected(folder: Path, device: str) -> Iterator[Any]:
     yield answers(LLM(str(folder), device=device, graphs="off", overlap="off", **OFF))
 
 
-@pytest.mark.parametrize(("fused", "gemv"), [(False, True), (True, False)], ids=["gemv", "fused"])
+@pytest.mark.parametrize(
+    ("fused", "gemv", "drawing"),
+    [(False, True, Pivot()), (True, False, Inversion())],
+    ids=["gemv, pivot", "fused, sort"],
+)
 def test_the_gpu_engine_gives_the_same_tokens(
-    fused: bool, gemv: bool, folder: Path, device: str, expected: list[list[int]]
+    fused: bool, gemv: bool, drawing: Method, folder: Path, device: str, expected: Any
 ) -> None:
     llm = LLM(str(folder), device=device, graphs="off", chunked_prefill=16, **OFF)
     ops = TritonOps() if fused else TorchOps()
-    put_on_gpu_kernels(
-        llm, GemvUnits(ops, torch.float32) if gemv else Composed(ops, torch.float32), device
-    )
+    units = GemvUnits(ops, torch.float32) if gemv else Composed(ops, torch.float32)
+    put_on_gpu_kernels(llm, units, drawing, device)
     assert answers(llm) == expected
 
 
-def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
-    """Replace the engine's runner and lane by a GPU's, on the same weights."""
+def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> None:
+    """Replace the engine's runner and pipeline by a GPU's, on the same weights."""
     engine = llm.engine
-    spec, model = engine.checkpoint.spec, engine.runner.model
+    ways: Any = engine.runner._ways
+    spec, model = engine.checkpoint.spec, ways[-1]._parts.model
     block_size = engine.info.block_size
     model.units = units
     for layer in model.layers:
@@ -106,15 +124,17 @@ def put_on_gpu_kernels(llm: LLM, units: Units, device: str) -> None:
         part.values.zero_()  # as a GPU's pool begins
     group = spec.num_heads // spec.num_kv_heads
     parts = Parts(
-        engine.config,
-        spec,
-        Machine(place, torch.float32, block_size, 16),
-        engine.info.context_length,
-        model,
-        FlashGpuAttention(group, spec.num_kv_heads, spec.head_dim, block_size, torch.float32),
-        Sampler(()),
-        DecodeKernels(prepare, None),
+        config=engine.config,
+        spec=spec,
+        machine=Machine(place, torch.float32, block_size, 16),
+        context_length=engine.info.context_length,
+        model=model,
+        attention=FlashGpuAttention(
+            group, spec.num_kv_heads, spec.head_dim, block_size, torch.float32
+        ),
+        drawing=drawing,
+        kernels=RowKernels(prepare),
     )
-    engine.runner = parts.runner(pool, NullClock(), graphs=False)
-    assert engine.runner.padded is not None
-    engine.lane = OverlapLane()
+    engine.runner, padded = parts.build(pool, NullClock(), graphs=False)
+    assert padded, "steps are padded, as on a GPU"
+    engine.pipeline = OverlapPipeline()

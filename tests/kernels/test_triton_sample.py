@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -18,8 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 from pellucid.kernels.reference import sampling as twin
 from pellucid.kernels.triton import sample
-from pellucid.request import SamplingParams
-from pellucid.sampling import processors
+from pellucid.sampling import inversion
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SLOW = {
@@ -148,7 +146,40 @@ def test_impossible_tokens_are_never_drawn(small: None, device: str) -> None:
     logits[1, 3] = 1e30
     hot = torch.full((3,), 50.0, device=device)
     got = sample.choose(logits, hot, some_keys(device, 3))
-    assert got.tolist() == [37, 3, 0]  # the last row has no possible token
+    assert got.tolist() == [37, 3, -2]  # the last row has no possible token
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers_are_told(
+    small: None, device: str, bad: float, temperature: float
+) -> None:
+    logits = noise(device, 3, 50, 1)
+    logits[1, 33] = bad
+    warmth = torch.full((3,), temperature, device=device)
+    keys = some_keys(device, 3)
+    cuts = limits([(5, 0.9, 0.1)] * 3, device)
+    for got in (
+        sample.choose(logits, warmth, keys),
+        sample.choose_truncated(logits, warmth, *cuts, keys),
+        twin.choose(logits, warmth, keys),
+    ):
+        first, second, third = got.tolist()
+        assert second == -1 and first >= 0 and third >= 0
+
+
+@settings(max_examples=10, **SLOW)
+@given(seed=st.integers(0, 99), vocab=st.integers(1, 90), num_top=st.integers(0, 9))
+def test_the_best_tokens_and_the_sum(
+    small: None, device: str, seed: int, vocab: int, num_top: int
+) -> None:
+    logits = noise(device, 3, vocab, seed, 4.0)
+    num_top = min(num_top, vocab)
+    norm, values, tokens = sample.best_of(logits, num_top)
+    torch.testing.assert_close(norm, logits.logsumexp(-1))
+    want = logits.topk(num_top, dim=-1)
+    assert torch.equal(values, want.values)
+    assert torch.equal(tokens, want.indices), "no two logits are equal here"
 
 
 def test_a_draw_minds_neither_company_nor_place(small: None, device: str) -> None:
@@ -184,9 +215,7 @@ def test_the_law_of_the_kernels(small: None, device: str) -> None:
     tokens = sample.choose(rows, temperature, keys)
     assert chi_squared(tokens, torch.softmax(logits / 1.3, -1)) < 2.5
     cuts = limits([(5, 0.9, 0.1)] * fewer, device)
-    kept = processors.truncate(
-        logits[None] / 1.3, [SimpleNamespace(params=SamplingParams(top_k=5, top_p=0.9, min_p=0.1))]
-    )[0]
+    kept = inversion.truncate(logits[None].cpu() / 1.3, limits([(5, 0.9, 0.1)], "cpu"))[0]
     some = slice(fewer)
     tokens = sample.choose_truncated(rows[some], temperature[some], *cuts, keys[some])
     assert chi_squared(tokens, kept) < 2.5
@@ -196,8 +225,7 @@ def test_the_law_of_the_kernels(small: None, device: str) -> None:
 
 
 def kept_by_sorting(logits: torch.Tensor, temperature: float, cuts: list[Limits]) -> torch.Tensor:
-    rows = [SimpleNamespace(params=SamplingParams(top_k=k, top_p=p, min_p=m)) for k, p, m in cuts]
-    return processors.truncate(logits.double().cpu() / temperature, rows) > 0
+    return inversion.truncate(logits.double().cpu() / temperature, limits(cuts, "cpu")) > 0
 
 
 CUT = st.tuples(

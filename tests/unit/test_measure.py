@@ -63,8 +63,9 @@ def test_every_cell_has_its_samples_and_they_add_up(engine: Engine, tmp_path: Pa
         for stage in claimed:
             assert min(cell["stages_ns"][stage]) > 0, stage
         assert list(cell["stages_ns"])[-1] == runfile.OTHER
-    assert record["weight_bytes"] == engine.runner.model.weight_bytes
-    assert record["kv_bytes_per_token"] == 2 * 2 * 2 * 8 * engine.runner.cache.format.dtype.itemsize
+    parts = engine.runner._ways[-1]._parts  # type: ignore[attr-defined]
+    assert record["weight_bytes"] == parts.model.weight_bytes
+    assert record["kv_bytes_per_token"] == 2 * 2 * 2 * 8 * parts.cache.format.dtype.itemsize
     assert record["settings"]["lengths"] == [8, 48]
     assert not record["interrupted"]
     assert not engine.has_work

@@ -26,7 +26,7 @@ from pellucid.resolve import (
     Resolved,
     resolve,
 )
-from pellucid.runner.padded import DECODE_ROWS
+from pellucid.runner.shapes import DECODE_ROWS
 
 SPEC = ModelSpec(
     family="llama",

@@ -13,51 +13,70 @@ import torch
 from hypothesis import given, settings
 
 from pellucid import LLM, EngineConfig, SamplingParams
-from pellucid.attention import AttentionRow
+from pellucid.cache.blocks import BlockTable
 from pellucid.errors import InputError
 from pellucid.explore.work import GRAPHED_TOKENS
 from pellucid.features import FEATURES, check_conflicts, excluded
-from pellucid.kernels.decode import prepare
-from pellucid.request import UNKNOWN, Row, StepPlan
+from pellucid.request import UNKNOWN, Row, SequenceStart, StepPlan
 from pellucid.runner import memory
 from pellucid.runner.build import extrapolate
-from pellucid.runner.inputs import make_batch
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, check_weights_fit, naming, plan_memory
-from pellucid.runner.padded import (
+from pellucid.runner.padded import PaddedInputs
+from pellucid.runner.sequences import SequenceTable, flatten
+from pellucid.runner.shapes import (
     DECODE_ROWS,
     RAGGED_TOKENS,
-    PaddedInputs,
     Shape,
+    Shapes,
     is_decode,
     padded_rows,
 )
-from pellucid.sampling.sampler import key
+from pellucid.sampling.sampler import PLAIN
 
 BLOCK = 4
+COLUMNS = 24
+SPARE = 99
 CPU = torch.device("cpu")
 
 
-class Untouched:
-    """A backend that hands its rows back."""
+class Company:
+    """Sequences as a scheduler would have them: each row brings what is new to its table."""
 
-    def prepare(self, rows: list[AttentionRow], device: torch.device) -> list[AttentionRow]:
-        return rows
+    def __init__(self, num_places: int = 6) -> None:
+        self.tables: dict[int, BlockTable] = {}
+        self.starts: list[SequenceStart] = []
+        self.known = SequenceTable(num_places, COLUMNS, SPARE)
 
+    def row(
+        self, seq_id: int, start: int, tokens: list[int], samples: bool = True, scored: bool = False
+    ) -> Row:
+        end = start + len(tokens)
+        if seq_id not in self.tables:
+            self.tables[seq_id] = BlockTable()
+            params = SamplingParams(temperature=0.5)
+            self.starts.append(SequenceStart(seq_id, params, seq_id * 1000 - 7, end, end))
+        table = self.tables[seq_id]
+        for i in range(len(table), -(-end // BLOCK)):
+            table.append((seq_id * 31 + i * 7) % 97)
+        targets = [5] * len(tokens) if scored else []
+        return Row(seq_id, tokens, start, table.unsent(), table.version, int(samples), targets)
 
-def row(seq_id: int, start: int, tokens: list[int], **more: object) -> Row:
-    end = start + len(tokens)
-    fields = {
-        "blocks": [(seq_id * 31 + i * 7) % 97 for i in range(-(-end // BLOCK))],
-        "samples": True,
-        "scores_prompt": False,
-        "params": SamplingParams(temperature=0.5 + seq_id),
-        "seed": seq_id * 1000 - 7,
-        "history": [],
-        "num_prompt": end,
-        **more,
-    }
-    return Row(seq_id=seq_id, tokens=tokens, start=start, **fields)  # type: ignore[arg-type]
+    def plan(self, rows: list[Row]) -> StepPlan:
+        """Those of earlier plans that have no row here have left."""
+        present = {row.seq_id for row in rows}
+        left = [seq_id for seq_id in self.tables if seq_id not in present]
+        for seq_id in left:
+            del self.tables[seq_id]
+        starts, self.starts = self.starts, []
+        self.known.update(plan := StepPlan(rows, starts, left))
+        return plan
+
+    def place(self, row: Row) -> int:
+        return self.known[row.seq_id].place
+
+    def blocks(self, row: Row) -> list[int]:
+        return self.tables[row.seq_id].blocks
 
 
 ROWS = st.lists(
@@ -69,39 +88,61 @@ ROWS = st.lists(
 
 @settings(max_examples=60)
 @given(shape=ROWS)
-def test_a_ragged_batch_is_what_a_loop_would_make(
+def test_rows_one_behind_the_other_are_what_a_loop_would_make(
     shape: list[tuple[int, int, bool, bool]],
 ) -> None:
+    company = Company()
     rows = [
-        row(i, start, list(range(100 * i, 100 * i + n)), samples=samples, scores_prompt=scores)
-        for i, (start, n, samples, scores) in enumerate(shape)
+        company.row(i, start, list(range(100 * i, 100 * i + n)), samples)
+        for i, (start, n, samples, _) in enumerate(shape)
     ]
     rows[0].tokens[-1] = UNKNOWN
-    sampled = torch.tensor([5, 6, 7])
-    batch = make_batch(StepPlan(rows), BLOCK, Untouched(), sampled, {0: 2})  # type: ignore[arg-type]
-    tokens, positions, slots, keep = [], [], [], []
+    company.plan(rows)
+    flat = flatten(rows, company.known, BLOCK)
+    tokens, positions, slots = [], [], []
     for r in rows:
         for i, token in enumerate(r.tokens):
             position = r.start + i
-            if r.samples and i == len(r.tokens) - 1:
-                keep.append(len(tokens))
-            tokens.append(7 if token == UNKNOWN else token)
+            tokens.append(-1 - company.place(r) if token == UNKNOWN else token)
             positions.append(position)
-            slots.append(r.blocks[position // BLOCK] * BLOCK + position % BLOCK)
-    assert batch.tokens.tolist() == tokens
-    assert batch.positions.tolist() == positions
-    assert batch.slots.tolist() == slots
-    if any(r.scores_prompt for r in rows):
-        assert batch.keep is None, "every token's logits are wanted"
-    elif batch.keep is None:
-        assert keep == list(range(len(tokens)))
-    else:
-        assert batch.keep.tolist() == keep
-        alone = [(r.end, r.blocks) for r in rows if r.samples]
-        assert [(k.context, k.blocks) for k in batch.kept_rows or []] == alone
+            slots.append(company.blocks(r)[position // BLOCK] * BLOCK + position % BLOCK)
+    assert flat.tokens.tolist() == tokens
+    assert flat.positions.tolist() == positions
+    assert flat.slots.tolist() == slots
+    assert flat.places.tolist() == [company.place(r) for r in rows]
+    assert flat.contexts.tolist() == [r.end for r in rows]
+    for r, first, length in zip(rows, flat.firsts, flat.lengths, strict=True):
+        assert length == len(r.tokens)
+        assert flat.positions[first] == r.start
 
 
-class Tiled(Untouched):
+def test_a_table_that_changed_without_growing_is_taken_over() -> None:
+    """[0, 1, 3] becomes [0, 1, 4] by a rollback: no longer, and not the same."""
+    table = SequenceTable(2, COLUMNS, SPARE)
+    start = SequenceStart(7, SamplingParams(), 0, 9, 9)
+    table.update(StepPlan([Row(7, [5] * 12, 0, [0, 1, 3], 0, 1)], [start]))
+    place = table[7].place
+    assert table.tables[place, :3].tolist() == [0, 1, 3]
+    table.changed.clear()
+    table.update(StepPlan([Row(7, [5], 12, [], 0, 1)]))
+    assert not table.changed
+    table.update(StepPlan([Row(7, [5], 11, [0, 1, 4], 1, 1)]))
+    assert table.changed == {place}
+    assert table[7].blocks == table.tables[place, :3].tolist() == [0, 1, 4]
+
+
+def test_a_place_is_free_again_when_its_sequence_has_left() -> None:
+    table = SequenceTable(1, COLUMNS, SPARE)
+    for seq_id in range(5):
+        start = SequenceStart(seq_id, SamplingParams(), 0, 9, 9)
+        left = [seq_id - 1] if seq_id else []
+        assert table.update(StepPlan([Row(seq_id, [5], 0, [seq_id], 0, 1)], [start], left)) == [0]
+        assert table[seq_id].blocks == [seq_id]
+    table.forget()
+    assert table.update(StepPlan([], [start])) == [0]
+
+
+class Tiled:
     """A backend whose tiles are two queries of a row."""
 
     def tiles_of(self, rows: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
@@ -112,11 +153,15 @@ class Tiled(Untouched):
         return 1 + num_tokens // 2 + num_rows
 
 
-SPARE = 999
-
-
-def padded_inputs(max_rows: int = 6, max_tokens: int = 70) -> PaddedInputs:
-    return PaddedInputs(max_rows, max_tokens, 10, BLOCK, SPARE, Tiled(), CPU)  # type: ignore[arg-type]
+def padded_inputs(company: Company, max_rows: int = 6, max_tokens: int = 70) -> PaddedInputs:
+    return PaddedInputs(
+        Shapes(max_rows, max_tokens),
+        company.known,
+        block_size=BLOCK,
+        spare_block=SPARE,
+        attention=Tiled(),  # type: ignore[arg-type]
+        device=CPU,
+    )
 
 
 def test_sizes_waste_little() -> None:
@@ -130,61 +175,55 @@ def test_sizes_waste_little() -> None:
 @given(steps=st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), max_size=6))
 def test_decode_inputs_follow_rows_that_come_go_and_grow(steps: list[list[int]]) -> None:
     """Whatever was there before, a step finds its own rows, and padding that touches nobody."""
-    inputs = padded_inputs()
+    company = Company()
+    inputs = padded_inputs(company)
     lengths = dict.fromkeys(range(10), 3)
     for present in steps:
         rows = []
         for seq_id in present:
             lengths[seq_id] += 1
-            rows.append(row(seq_id, lengths[seq_id] - 1, [seq_id + 40]))
-        shape = inputs.shape_of(rows)
+            rows.append(company.row(seq_id, lengths[seq_id] - 1, [seq_id + 40]))
+        company.plan(rows)
+        shape = inputs.shapes.shape_of(rows)
         assert shape == Shape(padded_rows(len(rows)))
-        inputs.fill(rows, {}, shape)
-        got = prepare(
-            inputs.tokens(shape),
-            inputs.positions(shape),
-            inputs.tables[: shape.rows],
-            inputs.seeds[: shape.rows],
-            torch.zeros(6, dtype=torch.int64),
-            BLOCK,
-        )
+        inputs.fill(rows, shape)
+        tokens, positions, places = (part.tolist() for part in inputs.decode(shape))
         for i, r in enumerate(rows):
-            assert got.tokens[i] == r.tokens[0]
-            assert got.contexts[i] == r.end
-            assert got.slots[i] == r.blocks[-1] * BLOCK + r.start % BLOCK
-            assert got.keys[i] == key(r.seed, r.end)
-            assert inputs.tables[i, : len(r.blocks)].tolist() == r.blocks
-            assert inputs.temperatures[i] == r.params.temperature
+            assert (tokens[i], positions[i], places[i]) == (
+                r.tokens[0],
+                r.start,
+                company.place(r),
+            )
+            blocks = company.blocks(r)
+            assert inputs.tables[places[i], : len(blocks)].tolist() == blocks
         for i in range(len(rows), shape.rows):
-            assert got.contexts[i] == 1 and got.slots[i] == SPARE * BLOCK
-            assert inputs.temperatures[i] == 0
+            assert (tokens[i], positions[i], places[i]) == (0, 0, company.known.spare_place)
+        assert set(inputs.tables[company.known.spare_place].tolist()) == {SPARE}
 
 
 @settings(max_examples=60)
 @given(steps=st.lists(ROWS, min_size=1, max_size=4))
-def test_ragged_inputs_say_what_the_batch_would(
+def test_ragged_inputs_say_what_the_rows_say(
     steps: list[list[tuple[int, int, bool, bool]]],
 ) -> None:
-    """Row by row as `make_batch` has it; what is padding lives in the spare block."""
-    inputs = padded_inputs()
+    """Row by row as `flatten` has it; what is padding lives in the spare block."""
+    company = Company()
+    inputs = padded_inputs(company)
     for step, shapes in enumerate(steps):
         rows = [
-            row(10 * step + i, start, list(range(100 * i, 100 * i + n)), samples=samples)
+            company.row(10 * step + i, start, list(range(100 * i, 100 * i + n)), samples)
             for i, (start, n, samples, _) in enumerate(shapes)
         ]
+        rows[0].tokens[-1] = UNKNOWN
+        company.plan(rows)
         if is_decode(rows):
             continue
-        rows[0].tokens[-1] = UNKNOWN
-        places = {rows[0].seq_id: 2}
-        shape = inputs.shape_of(rows)
+        shape = inputs.shapes.shape_of(rows)
         assert shape is not None and shape.tokens in RAGGED_TOKENS
-        inputs.fill(rows, places, shape)
+        inputs.fill(rows, shape)
         got, num_tokens = inputs.ragged(shape), sum(len(r.tokens) for r in rows)
-        sampled = torch.tensor([5, 6, 7])
-        want = make_batch(StepPlan(rows), BLOCK, Untouched(), sampled, places)  # type: ignore[arg-type]
-        want_tokens = want.tokens.tolist()
-        want_tokens[len(rows[0].tokens) - 1] = -3  # looked up on the device
-        assert got.tokens.tolist() == want_tokens + [0] * (shape.tokens - num_tokens)
+        want = flatten(rows, company.known, BLOCK)
+        assert got.tokens.tolist() == want.tokens.tolist() + [0] * (shape.tokens - num_tokens)
         assert got.positions[:num_tokens].tolist() == want.positions.tolist()
         assert got.slots[:num_tokens].tolist() == want.slots.tolist()
         assert set(got.slots[num_tokens:].tolist()) <= {SPARE * BLOCK}
@@ -196,20 +235,23 @@ def test_ragged_inputs_say_what_the_batch_would(
             first, num_new, _ = got.rows.rows[index].tolist()
             for token in range(first + query, first + min(query + 2, num_new)):
                 seen[token] += 1
+        spare = company.known.spare_place
         for i, r in enumerate(rows):
             last = sum(len(other.tokens) for other in rows[: i + 1]) - 1
             assert (got.lasts[i], got.ends[i]) == (last, r.end - 1)
-            assert inputs.tables[i, : len(r.blocks)].tolist() == r.blocks
+            assert got.places[i] == company.place(r)
+            assert got.draw_places[i] == (company.place(r) if r.samples else spare)
             if got.rows.contexts[i]:
                 assert len(r.tokens) == 1 and got.rows.contexts[i] == r.end
                 seen[int(got.rows.firsts[i])] += 1
             else:
                 assert got.rows.rows[i].tolist() == [last + 1 - len(r.tokens), len(r.tokens), r.end]
         assert set(seen.values()) == {1}, "every token has its attention once"
-        for i in range(len(rows), shape.rows):
-            assert got.rows.contexts[i] == got.lasts[i] == got.ends[i] == 0
-            assert set(inputs.tables[i].tolist()) == {SPARE}
-        assert set(inputs.tables[inputs.capacity].tolist()) == {SPARE}
+        gap = shape.tokens - num_tokens
+        assert got.ends[len(rows)] == max(0, gap - 1), "as far as the padding's table is needed"
+        for i in range(len(rows), shape.rows + 1):
+            assert got.places[i] == got.draw_places[i] == spare and got.lasts[i] == 0
+            assert i == shape.rows or got.rows.contexts[i] == 0
 
 
 def test_the_model_knows_which_steps_are_replayed() -> None:
@@ -217,43 +259,29 @@ def test_the_model_knows_which_steps_are_replayed() -> None:
 
 
 def test_steps_that_are_not_padded() -> None:
-    inputs = padded_inputs(max_tokens=70)
-    assert inputs.shape_of([row(0, 0, [1] * 65)]) == Shape(1, 128)
-    assert inputs.shape_of([row(0, 0, [1] * 200)]) is None, "more than a step can have"
-    assert inputs.shape_of([row(0, 0, [1, 2], scores_prompt=True)]) is None
-    assert inputs.shape_of([row(0, 0, [1], samples=False)]) == Shape(1, 16)
-
-
-def test_the_most_rows_a_step_can_have() -> None:
-    assert padded_inputs(max_rows=DECODE_ROWS[-1]).capacity == DECODE_ROWS[-1]
+    shapes, company = Shapes(6, 70), Company()
+    assert shapes.shape_of([company.row(0, 0, [1] * 65)]) == Shape(1, 128)
+    assert shapes.shape_of([company.row(1, 0, [1] * 200)]) is None, "more than a step can have"
+    assert shapes.shape_of([company.row(2, 0, [1, 2], scored=True)]) is None
+    assert shapes.shape_of([company.row(3, 0, [1], samples=False)]) == Shape(1, 16)
 
 
 def test_every_shape_of_a_step_can_be_captured_beforehand() -> None:
-    inputs = padded_inputs()
-    shapes = inputs.shapes()
+    company = Company(DECODE_ROWS[-1])
+    inputs = padded_inputs(company)
+    shapes = inputs.shapes.all()
     assert len(set(shapes)) == len(shapes)
     for num_rows in range(1, 7):
         for num_tokens in range(num_rows, 71):
-            first = row(0, 0, [1] * (num_tokens - num_rows + 1))
-            rows = [first, *(row(i, 3, [1]) for i in range(1, num_rows))]
-            shape = inputs.shape_of(rows)
+            ids = [100 * num_tokens + i for i in range(num_rows)]
+            rows = [company.row(ids[0], 0, [1] * (num_tokens - num_rows + 1))]
+            rows += [company.row(seq_id, 3, [1]) for seq_id in ids[1:]]
+            company.plan(rows)
+            shape = inputs.shapes.shape_of(rows, PLAIN)
             assert shape in shapes
-            inputs.fill(rows, {}, shape)
-    assert set(inputs.largest()) <= set(shapes)
-
-
-def test_a_token_of_the_step_before_is_looked_up() -> None:
-    inputs, shape = padded_inputs(2), Shape(2)
-    inputs.fill([row(3, 5, [UNKNOWN]), row(4, 2, [8])], {3: 1}, shape)
-    got = prepare(
-        inputs.tokens(shape),
-        inputs.positions(shape),
-        inputs.tables[:2],
-        inputs.seeds[:2],
-        torch.tensor([10, 11]),
-        BLOCK,
-    )
-    assert got.tokens.tolist() == [11, 8]
+            inputs.fill(rows, shape)
+    assert set(inputs.shapes.largest()) <= set(shapes)
+    assert set(inputs.shapes.common()) <= set(shapes)
 
 
 @pytest.mark.parametrize("chunk", [3, 0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import hypothesis.strategies as st
 import pytest
@@ -13,28 +13,97 @@ import torch
 from hypothesis import assume, given, settings
 
 from pellucid.errors import InputError
-from pellucid.request import Row, SamplingParams
-from pellucid.sampling import processors
-from pellucid.sampling.sampler import Sampler, uniform
+from pellucid.kernels.columns import Column
+from pellucid.kernels.rows import draw_keys
+from pellucid.request import SamplingParams, SequenceStart, TokenLogprob, looks_back
+from pellucid.sampling import inversion
+from pellucid.sampling.inversion import Inversion
+from pellucid.sampling.sampler import (
+    NO_SCORES,
+    NOT_FINITE,
+    NOTHING,
+    PLAIN,
+    Draw,
+    Rows,
+    Sampler,
+    draw_of,
+    logprob_of,
+)
+from pellucid.sampling.state import SamplingState
+
+CPU = torch.device("cpu")
 
 
-def row(history: list[int] | None = None, num_prompt: int = 1, seed: int = 0, **params: Any) -> Row:
-    return Row(
-        seq_id=0,
-        tokens=[0],
-        start=len(history or [0]) - 1,
-        blocks=[0],
-        samples=True,
-        scores_prompt=False,
-        params=SamplingParams(**params),
-        seed=seed,
-        history=history or [0],
-        num_prompt=num_prompt,
+class Case(NamedTuple):
+    """A sequence about to draw its next token."""
+
+    history: list[int]
+    num_prompt: int
+    seed: int
+    params: SamplingParams
+
+    @property
+    def start(self) -> SequenceStart:
+        return SequenceStart(
+            seq_id=0,
+            params=self.params,
+            seed=self.seed,
+            num_prompt=self.num_prompt,
+            num_known=len(self.history),
+            tokens=self.history if looks_back(self.params) else [],
+        )
+
+
+def row(
+    history: list[int] | None = None, num_prompt: int = 1, seed: int = 0, **params: Any
+) -> Case:
+    return Case(history or [0], num_prompt, seed, SamplingParams(**params))
+
+
+def state_of(cases: list[Case], vocab: int, eos: tuple[int, ...] = ()) -> SamplingState:
+    state = SamplingState(len(cases), vocab, eos, CPU)
+    state.admit(range(len(cases)), [case.start for case in cases])
+    return state
+
+
+def rows_of(state: SamplingState, cases: list[Case]) -> Rows:
+    places = torch.arange(len(cases))
+    positions = torch.tensor([len(case.history) - 1 for case in cases])
+    settings = state.columns[:, places]
+    lasts = torch.tensor([case.history[-1] for case in cases])
+    return Rows(places, lasts, positions, draw_keys(settings, positions), settings)
+
+
+def drawn(logits: torch.Tensor, cases: list[Case], eos: tuple[int, ...] = ()) -> list[TokenLogprob]:
+    """Each case's token with its log-probabilities, NaN for those that ask for none."""
+    state = state_of(cases, logits.shape[1], eos)
+    draw = draw_of((case.params, len(case.history) - case.num_prompt) for case in cases)
+    scored = [i for i, case in enumerate(cases) if case.params.logprobs is not None]
+    tokens, scores = Sampler(Inversion(), state).draw(
+        logits.clone(), rows_of(state, cases), draw, scored
     )
+    entries = [TokenLogprob(token, math.nan) for token in tokens.tolist()]
+    if scores is not None:
+        for n, i in enumerate(scored):
+            own, values, best = (
+                part[n].tolist() for part in (scores.own, scores.values, scores.tokens)
+            )
+            entries[i] = logprob_of(
+                entries[i].token_id, own, values, best, cases[i].params.logprobs or 0
+            )
+    return entries
 
 
-def sample(logits: torch.Tensor, rows: list[Row], eos: tuple[int, ...] = ()) -> list[int]:
-    return [entry.token_id for entry in Sampler(eos).sample(logits.clone(), rows)]
+def sample(logits: torch.Tensor, cases: list[Case], eos: tuple[int, ...] = ()) -> list[int]:
+    return [entry.token_id for entry in drawn(logits, cases, eos)]
+
+
+def uniform(seed: int, position: int) -> float:
+    """The number that draws the token at `position`."""
+    state = state_of([row(seed=seed)], 2)
+    return float(
+        inversion.uniform(draw_keys(state.columns[:, :1], torch.tensor([position - 1])))[0]
+    )
 
 
 def slow_truncate(logits: list[float], params: SamplingParams) -> list[float]:
@@ -78,9 +147,15 @@ def test_truncation_is_what_the_definitions_say(
 ) -> None:
     logits = torch.randn(len(several), vocab, generator=torch.Generator().manual_seed(seed)) * 3
     rows = [row(top_k=k, top_p=p, min_p=m) for k, p, m in several]
+    settings_ = rows_of(state_of(rows, vocab), rows)
+    limits = (
+        settings_.settings[Column.TOP_K],
+        settings_.floats(Column.TOP_P),
+        settings_.floats(Column.MIN_P),
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processors, "_HEAD", head)  # the shortcut must not show
-        probs = processors.truncate(logits.clone(), rows)
+        patch.setattr(inversion, "_HEAD", head)  # the shortcut must not show
+        probs = inversion.truncate(logits.clone(), limits)
     for got, values, each in zip(probs, logits.tolist(), rows, strict=True):
         want = torch.tensor(slow_truncate(values, each.params))
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
@@ -93,7 +168,8 @@ def test_greedy_is_the_argmax() -> None:
 
 def test_a_tiny_temperature_is_greedy() -> None:
     logits = torch.randn(3, 40) * 50
-    assert sample(logits, [row(temperature=1e-30)] * 3) == logits.argmax(-1).tolist()
+    for temperature in (1e-30, 1e-44, 1e-300):  # the last is 0 in float32
+        assert sample(logits, [row(temperature=temperature)] * 3) == logits.argmax(-1).tolist()
 
 
 @settings(max_examples=50, deadline=None)
@@ -126,7 +202,11 @@ def test_sampling_follows_the_distribution() -> None:
 
 
 def test_uniform_numbers_are_uniform_and_independent_of_order() -> None:
-    numbers = [uniform(seed, position) for seed in range(100) for position in range(100)]
+    state = state_of([row(seed=seed) for seed in range(100)], 2)
+    positions = torch.arange(100).repeat(100)
+    columns = state.columns[:, torch.arange(100).repeat_interleave(100)]
+    numbers = inversion.uniform(draw_keys(columns, positions - 1)).tolist()
+    assert numbers[7 * 100 + 3] == uniform(7, 3)
     assert all(0 <= u < 1 for u in numbers)
     tenths = Counter(int(u * 10) for u in numbers)
     assert sum((tenths[i] - 1000) ** 2 / 1000 for i in range(10)) < 27.9  # 9 degrees, p = 0.001
@@ -141,7 +221,9 @@ def test_penalties_change_exactly_what_they_say() -> None:
     penalized = row(
         history, 2, repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25
     )
-    processors.penalize(logits, [penalized, row(history, 2)])
+    cases = [penalized, row(history, 2)]
+    state = state_of(cases, 5)
+    Inversion().adjust(logits, rows_of(state, cases), state)
     want = [1.0, -2.0 - 0.5 - 0.25, 0.5, 1.5 - 0.5 - 0.75, 1.0]
     torch.testing.assert_close(logits, torch.tensor([want, [2.0, -1.0, 0.5, 3.0, 1.0]]))
 
@@ -150,10 +232,80 @@ def test_bias_and_min_tokens() -> None:
     logits = torch.tensor([[0.0, 5.0, 1.0, 4.0]] * 3)
     rows = [
         row(temperature=0, logit_bias={0: 10.0}),
-        row([9, 9], 1, temperature=0, min_tokens=2, stop_token_ids=(3,)),
-        row([9, 9, 9], 1, temperature=0, min_tokens=2),
+        row([2, 2], 1, temperature=0, min_tokens=2, stop_token_ids=(3,)),
+        row([2, 2, 2], 1, temperature=0, min_tokens=2),
     ]
     assert sample(logits, rows, eos=(1,)) == [0, 2, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    prompt=st.lists(st.integers(0, 6), min_size=1, max_size=6),
+    answer=st.lists(st.integers(0, 6), min_size=1, max_size=9),
+    known=st.integers(0, 9),
+)
+def test_tokens_are_counted_once_whoever_saw_them_first(
+    prompt: list[int], answer: list[int], known: int
+) -> None:
+    """The host knows some at the start; each later one is counted by the step that computes it."""
+    penalties = {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25}
+    whole = [*prompt, *answer]
+    begin = row(whole[: len(prompt) + min(known, len(answer))], len(prompt), **penalties)
+    state = state_of([begin], 7)
+    for length in range(len(begin.history), len(whole) + 1):
+        logits = torch.linspace(-1.0, 2.0, 7)[None].clone()
+        Inversion().adjust(logits, rows_of(state, [begin._replace(history=whole[:length])]), state)
+    at_once = row(whole, len(prompt), **penalties)
+    want, fresh = torch.linspace(-1.0, 2.0, 7)[None].clone(), state_of([at_once], 7)
+    Inversion().adjust(want, rows_of(fresh, [at_once]), fresh)
+    torch.testing.assert_close(logits, want)
+
+
+def test_a_place_remembers_nothing_of_who_held_it_before() -> None:
+    first = row([1, 1, 2], 1, repetition_penalty=2.0, logit_bias={3: 9.0}, top_k=1, min_tokens=9)
+    state = state_of([first], 5, eos=(4,))
+    for second in (row(), row([2, 2], 1, presence_penalty=1.0)):
+        state.admit([0], [second.start])
+        fresh = state_of([second], 5, eos=(4,))
+        assert torch.equal(state.columns[:, 0], fresh.columns[:, 0])
+        if looks_back(second.params):
+            assert torch.equal(state.counts[0], fresh.counts[0])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("logits", "reason"),
+    [
+        ([0.0, math.nan, 1.0], NOT_FINITE),
+        ([0.0, math.inf, 1.0], NOT_FINITE),
+        ([-math.inf] * 3, NOTHING),
+    ],
+)
+def test_logits_without_a_token_say_so(
+    logits: list[float], reason: int, temperature: float
+) -> None:
+    both = torch.tensor([logits, [0.0, 9.0, -math.inf]])
+    for more in ({}, {"top_k": 2}):
+        cases = [row(temperature=temperature, **more), row(temperature=0)]
+        assert sample(both, cases) == [reason, 1], "and the neighbour does not mind"
+
+
+def test_what_a_step_does_is_what_its_rows_ask_for() -> None:
+    def ask(num_output: int = 5, **params: Any) -> Draw:
+        return draw_of(
+            [(SamplingParams(temperature=0.5), 0), (SamplingParams(**params), num_output)]
+        )
+
+    assert ask() == PLAIN == Draw(False, NO_SCORES)
+    for params in (
+        {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}, {"logit_bias": {3: 1.0}},
+        {"presence_penalty": 1.0}, {"repetition_penalty": 1.1}, {"min_tokens": 6},
+    ):  # fmt: skip
+        assert ask(**params) == Draw(shaped=True), params
+    assert ask(min_tokens=5) == PLAIN, "it has them"
+    assert ask(logprobs=0) == Draw(num_top=0)
+    assert ask(logprobs=5) == Draw(num_top=8)
+    assert ask(logprobs=100, top_k=1) == Draw(True, 128)
 
 
 def test_logprobs_are_the_models_own() -> None:
@@ -162,13 +314,21 @@ def test_logprobs_are_the_models_own() -> None:
         row(temperature=0.3, top_k=1, logprobs=3, logit_bias={4: 100.0}),
         row(temperature=0),
     ]
-    first, second = Sampler(()).sample(logits.clone(), rows)
+    first, second = drawn(logits, rows)
     own = torch.log_softmax(logits[0], -1)
     assert first.token_id == 4
     assert first.logprob == pytest.approx(own[4].item())
     assert [t for t, _ in first.top] == own.topk(3).indices.tolist()
     assert [v for _, v in first.top] == pytest.approx(own.topk(3).values.tolist())
     assert math.isnan(second.logprob)
+
+
+def test_more_edited_tokens_than_there_is_room_for_are_refused() -> None:
+    SamplingParams(logit_bias=dict.fromkeys(range(1024), 1.0))
+    with pytest.raises(InputError, match=r"logit_bias.*at most 1024 tokens together, not 1025"):
+        SamplingParams(
+            logit_bias=dict.fromkeys(range(1000), 1.0), stop_token_ids=range(25), min_tokens=1
+        )  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from pellucid.request import (
     UNKNOWN,
     Output,
     Request,
+    Row,
+    RowResult,
     SamplingParams,
+    SequenceStart,
     StepPlan,
     StepResult,
     TokenLogprob,
@@ -43,38 +46,55 @@ def expected(prompt: list[int], max_tokens: int) -> list[int]:
 
 
 class FakeRunner:
-    """Remembers what was written to each slot, and reads the history back from there."""
+    """Keeps what plans tell it of each sequence, remembers what was written to each slot of the KV
+    cache, and reads the history back from there."""
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.slots: dict[int, int] = {}
         self.num_computed = 0
         self.sampled: dict[int, int] = {}
+        self.starts: dict[int, SequenceStart] = {}
+        self.tables: dict[int, tuple[int, list[int]]] = {}
 
     def run(self, plan: StepPlan) -> StepResult:
-        sampled: list[TokenLogprob | None] = []
-        scores: list[list[TokenLogprob] | None] = []
+        self.take_in(plan)
         for row in plan.rows:
             for position, token in enumerate(row.tokens, row.start):
                 token = self.sampled[row.seq_id] if token == UNKNOWN else token
-                self.slots[self._slot(row.blocks, position)] = token
-        for row in plan.rows:
-            end = row.start + len(row.tokens)
-            self.num_computed += len(row.tokens)
-            seen = [self.slots[self._slot(row.blocks, p)] for p in range(end)]
-            known = row.history[:end]
-            assert seen[: len(known)] == known, "the cache does not hold the sequence's own tokens"
-            assert len(known) == end or row.tokens[-1] == UNKNOWN
-            assert row.samples == (end >= len(row.history))
-            if row.samples:
-                self.sampled[row.seq_id] = next_token(seen)
-            sampled.append(TokenLogprob(next_token(seen), 0.0) if row.samples else None)
-            targets = row.history[row.start + 1 : min(end + 1, row.num_prompt)]
-            scores.append([TokenLogprob(t, -1.0) for t in targets] if row.scores_prompt else None)
-        return StepResult(sampled, scores)
+                self.slots[self._slot(row, position)] = token
+        return StepResult([self.result_of(row) for row in plan.rows])
 
-    def _slot(self, blocks: list[int], position: int) -> int:
-        return blocks[position // self.block_size] * self.block_size + position % self.block_size
+    def take_in(self, plan: StepPlan) -> None:
+        for seq_id in plan.left:
+            del self.starts[seq_id], self.tables[seq_id]
+        for start in plan.starts:
+            assert start.seq_id not in self.starts
+            self.starts[start.seq_id] = start
+            self.tables[start.seq_id] = (-1, [])
+        for row in plan.rows:
+            version, table = self.tables[row.seq_id]
+            table = table + row.new_blocks if version == row.table_version else row.new_blocks
+            self.tables[row.seq_id] = row.table_version, table
+
+    def result_of(self, row: Row) -> RowResult:
+        start = self.starts[row.seq_id]
+        self.num_computed += len(row.tokens)
+        seen = [self.slots[self._slot(row, p)] for p in range(row.end)]
+        if start.tokens:
+            known = min(row.end, len(start.tokens))
+            assert seen[:known] == start.tokens[:known], "the cache holds somebody else's tokens"
+        assert row.end >= start.num_known or not row.samples
+        if row.samples:
+            self.sampled[row.seq_id] = next_token(seen)
+        return RowResult(
+            [next_token(seen)] if row.samples else [],
+            prompt_scores=[TokenLogprob(t, -1.0) for t in row.targets] if row.targets else None,
+        )
+
+    def _slot(self, row: Row, position: int) -> int:
+        table = self.tables[row.seq_id][1]
+        return table[position // self.block_size] * self.block_size + position % self.block_size
 
 
 def make(num_blocks: int = 64, now: float | None = None, **options: object) -> Scheduler:
@@ -310,3 +330,124 @@ def test_nothing_is_pretended_where_nothing_is_kept() -> None:
     add(scheduler, "long", list(range(20)), max_tokens=2)
     scheduler.pretend("long", 19)
     assert scheduler.plan().num_tokens == 20
+
+
+class Broken(Exception):
+    """A step failed."""
+
+
+class FragileRunner(FakeRunner):
+    """A step with one of the bad tokens in it fails as a whole, as a kernel does."""
+
+    bad: frozenset[int] = frozenset()
+
+    def run(self, plan: StepPlan) -> StepResult:
+        if any(self.bad.intersection(row.tokens) for row in plan.rows):
+            raise Broken
+        return super().run(plan)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    requests=REQUESTS,
+    bad=st.frozensets(st.integers(0, 22), max_size=2),
+    num_blocks=st.integers(12, 40),
+    chunk=st.sampled_from([0, 3]),
+)
+def test_a_failing_step_ends_only_who_is_at_fault(
+    requests: list[tuple[list[int], int, int]], bad: frozenset[int], num_blocks: int, chunk: int
+) -> None:
+    scheduler = make(num_blocks, chunked_prefill=chunk)
+    runner = FragileRunner(4)
+    runner.bad = bad
+    for number, (prompt, max_tokens, _) in enumerate(requests):
+        add(scheduler, str(number), prompt, max_tokens=max_tokens)
+    results: dict[str, Output] = {}
+    for _ in range(5000):
+        if not scheduler.has_work:
+            break
+        plan = scheduler.plan()
+        assert plan.rows, "there is always somebody who can move on"
+        try:
+            outputs = scheduler.commit(plan, runner.run(plan))
+        except Broken:
+            runner = FragileRunner(4)
+            runner.bad = bad
+            outputs = scheduler.failed([plan], "a kernel failed")
+        for output in outputs:
+            results.setdefault(output.request_id, output)
+            if results[output.request_id] is not output:
+                results[output.request_id].extend(output)
+        scheduler.check_integrity()
+    assert not scheduler.has_work
+    for number, (prompt, max_tokens, _) in enumerate(requests):
+        answer, output = expected(prompt, max_tokens), results[str(number)]
+        computed = [*prompt, *answer[:-1]]  # the last token is never computed
+        if bad.isdisjoint(computed):
+            assert output.token_ids == answer and output.finish_reason in ("stop", "length")
+        else:
+            assert (output.finish_reason, output.error) == ("error", "a kernel failed")
+            assert output.token_ids == answer[: len(output.token_ids)], "what came before stays"
+
+
+def test_a_step_that_fails_only_in_company_ends_after_a_few_tries() -> None:
+    scheduler = make()
+    add(scheduler, "a", [1], max_tokens=9, ignore_eos=True)
+    add(scheduler, "b", [2], max_tokens=9, ignore_eos=True)
+    runner, failures, outputs = FakeRunner(4), 0, []
+    while scheduler.has_work:
+        plan = scheduler.plan()
+        if len(plan.rows) > 1:
+            failures += 1
+            runner = FakeRunner(4)
+            outputs += scheduler.failed([plan], "too much")
+        else:
+            outputs += scheduler.commit(plan, runner.run(plan))
+    assert failures == 3
+    assert [o.finish_reason for o in outputs if o.finish_reason] == ["error", "error"]
+
+
+def test_out_of_memory_halves_the_budget() -> None:
+    scheduler, runner = make(), FakeRunner(4)
+    add(scheduler, "a", [1] * 60, max_tokens=1)
+    assert not scheduler.shrink(60), "as small as it gets"
+    scheduler = make(num_blocks=100)
+    scheduler.context_length = 400
+    add(scheduler, "a", [1] * 300, max_tokens=1)
+    sizes = []
+    while scheduler.has_work:
+        plan = scheduler.plan()
+        sizes.append(plan.num_tokens)
+        if plan.num_tokens > 128:
+            assert scheduler.shrink(plan.num_tokens)
+            scheduler.restart()
+            runner = FakeRunner(4)
+        else:
+            scheduler.commit(plan, runner.run(plan))
+    assert sizes == [300, 150, 75, 75, 75, 75]
+
+
+def test_a_block_is_used_again_at_once_after_an_abort_in_flight() -> None:
+    """The step of the aborted sequence is still running when its blocks are written anew."""
+    scheduler, runner = make(num_blocks=4), FakeRunner(4)
+    add(scheduler, "a", [1] * 10, max_tokens=4, ignore_eos=True)
+    flying = scheduler.plan()
+    result = runner.run(flying)
+    scheduler.abort("a")
+    add(scheduler, "b", [2] * 10, max_tokens=4, ignore_eos=True)
+    plan = scheduler.plan()
+    assert plan.left == [flying.rows[0].seq_id]
+    assert set(plan.rows[0].new_blocks) & set(flying.rows[0].new_blocks)
+    found = runner.run(plan)
+    assert scheduler.commit(flying, result) == []
+    first = scheduler.commit(plan, found)[0].token_ids
+    assert first + drain(scheduler, runner)["b", 0].token_ids == [
+        *expected_without_end([2] * 10, 4)
+    ]
+
+
+def expected_without_end(prompt: list[int], num: int) -> list[int]:
+    tokens = list(prompt)
+    for _ in range(num):
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]

@@ -13,22 +13,22 @@ import torch
 
 from pellucid.kernels.cpu.linear import KINDS, BuildError, CpuKernels, PackedMatrix
 from pellucid.kernels.cpu.step import StepKernels
-from pellucid.kernels.decode import DecodeKernels
 from pellucid.kernels.ops import CpuOps, Ops, TorchOps
+from pellucid.kernels.rows import RowKernels
 from pellucid.kernels.units import Composed, Units
 
 __all__ = [
     "KINDS",
     "BuildError",
     "CpuKernels",
-    "DecodeKernels",
     "Ops",
     "PackedMatrix",
+    "RowKernels",
     "Status",
     "StepKernels",
     "Units",
     "cpu_kernels",
-    "make_decode_kernels",
+    "make_row_kernels",
     "make_units",
     "status",
     "step_kernels",
@@ -86,15 +86,14 @@ def make_units(fused: bool, gemv: bool, device: torch.device, dtype: torch.dtype
     return GemvUnits(ops, dtype)
 
 
-def make_decode_kernels(draws: bool) -> DecodeKernels:
-    """The GPU kernels around a padded step; `draws`: also the one that chooses the tokens."""
+def make_row_kernels() -> RowKernels:
+    """What padded steps need on a GPU besides model and sampler."""
     from pellucid.kernels.triton.ahead import compiling_ahead
     from pellucid.kernels.triton.inputs import derive, prepare
-    from pellucid.kernels.triton.sample import choose
 
     # What `prepare` makes is used as an index: that one is launched even so.
     ahead = partial(compiling_ahead, launched=[derive])
-    return DecodeKernels(prepare, choose if draws else None, ahead)
+    return RowKernels(prepare, ahead)
 
 
 @cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,17 +13,20 @@ import torch
 from pellucid.attention import AttentionBackend, PaddedAttention
 from pellucid.cache.pool import KVPool
 from pellucid.config import EngineConfig
-from pellucid.kernels import DecodeKernels
+from pellucid.kernels import RowKernels
 from pellucid.model.decoder import Decoder
 from pellucid.model.spec import ModelSpec
-from pellucid.request import Row, SamplingParams, StepPlan
+from pellucid.request import Row, SamplingParams, SequenceStart, StepPlan
 from pellucid.runner.executors import CudaGraphExecutor, EagerExecutor, Executor
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, make_pool, naming
-from pellucid.runner.padded import PaddedInputs, Shape
+from pellucid.runner.padded import PaddedInputs
 from pellucid.runner.runner import Runner
-from pellucid.runner.steps import PaddedSteps
-from pellucid.sampling.sampler import Sampler
+from pellucid.runner.sequences import SequenceTable
+from pellucid.runner.shapes import WIDEST_GAP, Shape, Shapes
+from pellucid.runner.steps import PaddedSteps, RaggedSteps, StepParts, Steps
+from pellucid.sampling.sampler import PLAIN, Draw, Method, Sampler
+from pellucid.sampling.state import SamplingState
 from pellucid.stages import Clock, NullClock
 
 _PROFILED = 2048
@@ -40,50 +43,64 @@ class Parts:
     context_length: int
     model: Decoder
     attention: AttentionBackend
-    sampler: Sampler
-    kernels: DecodeKernels | None
+    drawing: Method
+    kernels: RowKernels | None
     """None: there are no padded steps."""
 
     def runner(self, pool: KVPool, clock: Clock, graphs: bool) -> Runner:
         """A runner on `pool`."""
-        padded = self._padded(pool, clock, graphs)
-        if padded is not None and graphs and self.config.capture == "start":
-            self._capture_all(padded)
-        return Runner(
-            self.model,
-            pool,
-            self.attention,
-            self.sampler,
-            clock,
-            self.machine.device,
-            self.config.max_seqs,
-            padded,
-        )
+        return self.build(pool, clock, graphs)[0]
 
-    def _padded(self, pool: KVPool, clock: Clock, graphs: bool) -> PaddedSteps | None:
+    def build(
+        self, pool: KVPool, clock: Clock, graphs: bool
+    ) -> tuple[Runner, Sequence[PaddedSteps]]:
+        """A runner on `pool`, and those of its ways to run a step that are padded."""
+        device, places = self.machine.device, self.config.max_seqs
+        longest = max(self.context_length, WIDEST_GAP)
+        sequences = SequenceTable(places, -(-longest // pool.block_size), pool.spare_block)
+        eos = self.spec.eos_token_ids
+        state = SamplingState(places, self.spec.vocab_size, eos, device)
+        parts = StepParts(
+            model=self.model,
+            cache=pool,
+            sampler=Sampler(self.drawing, state),
+            sequences=sequences,
+            sampled=torch.zeros(places + 1, dtype=torch.int64, device=device),
+        )
+        padded = self._padded(parts, clock, graphs)
+        if graphs and self.config.capture == "start":
+            capture_all(padded)
+        ways: list[Steps] = [*padded, RaggedSteps(parts, self.attention, clock)]
+        return Runner(ways, sequences, parts.sampler, clock), padded
+
+    def _padded(self, parts: StepParts, clock: Clock, graphs: bool) -> list[PaddedSteps]:
         if self.kernels is None or not isinstance(self.attention, PaddedAttention):
-            return None
+            return []
         device, max_seqs = self.machine.device, self.config.max_seqs
         prompts = self.machine.chunked_prefill or max_seqs * self.context_length
         inputs = PaddedInputs(
-            max_seqs,
-            prompts + max_seqs,  # rows that decode do not count against the limit
-            -(-self.context_length // pool.block_size),
-            pool.block_size,
-            pool.spare_block,
-            self.attention,
-            device,
+            Shapes(max_seqs, prompts + max_seqs),  # decoding rows do not count against the limit
+            parts.sequences,
+            block_size=parts.cache.block_size,
+            spare_block=parts.cache.spare_block,
+            attention=self.attention,
+            device=device,
         )
-        executor: Executor = EagerExecutor()
-        if graphs:
-            executor = CudaGraphExecutor(device, clock)
-        return PaddedSteps(self.model, pool, self.attention, clock, inputs, executor, self.kernels)
+        executor: Executor = CudaGraphExecutor(clock) if graphs else EagerExecutor()
+        prepare = self.kernels.prepare
+        return [
+            PaddedSteps(
+                parts, self.attention, clock, inputs=inputs, executor=executor, prepare=prepare
+            )
+        ]
 
-    def _capture_all(self, padded: PaddedSteps) -> None:
-        """Largest first, so that the smaller ones fit into the memory that it set aside."""
-        with naming("graphs", "lower max_seqs, or set graphs off", "max_seqs"):
-            for shape in padded.inputs.shapes():
-                padded.capture(shape)
+
+def capture_all(padded: Sequence[PaddedSteps]) -> None:
+    """Have every shape recorded before the first request."""
+    with naming("graphs", "lower max_seqs, or set graphs off", "max_seqs"):
+        for steps in padded:
+            for shape in steps.inputs.shapes.all():
+                steps.prepare(shape)
 
 
 @torch.inference_mode()
@@ -103,37 +120,44 @@ def compile_ahead(parts: Parts) -> None:
     tokens = min(_PROFILED, parts.context_length)
     num_blocks = -(-tokens // parts.machine.block_size)
     with _naming_activations(), kernels.ahead():
-        runner = parts.runner(make_pool(num_blocks, parts.spec, parts.machine), NullClock(), False)
-        runner.run(StepPlan([_profile_row(tokens, num_blocks)]))
-        if (padded := runner.padded) is not None:
-            for rows in (1, padded.inputs.capacity):
-                padded.step(Shape(rows))
+        pool = make_pool(num_blocks, parts.spec, parts.machine)
+        runner, padded = parts.build(pool, NullClock(), graphs=False)
+        runner.launch(_profile_plan(tokens, num_blocks))
+        for steps in padded:
+            for rows in (1, steps.inputs.shapes.max_rows):
+                for draw in (PLAIN, Draw(shaped=True, num_top=8)):
+                    steps.step(Shape(rows, 0, draw))
 
 
 @torch.inference_mode()
 def measure(parts: Parts) -> Profile:
     """What the largest steps take on a GPU; on a CPU, where nothing is set aside, nothing."""
-    machine, config = parts.machine, parts.config
+    machine = parts.machine
     if not machine.is_gpu:
         return Profile()
     most = min(machine.chunked_prefill or parts.context_length, parts.context_length)
     tokens = min(most, _PROFILED)
     num_blocks = -(-tokens // machine.block_size)
     with _naming_activations():
-        runner = parts.runner(make_pool(num_blocks, parts.spec, machine), NullClock(), False)
+        before = torch.cuda.memory_allocated()
+        pool = make_pool(num_blocks, parts.spec, machine)
+        runner, padded = parts.build(pool, NullClock(), graphs=False)
+        tables = torch.cuda.memory_allocated() - before - pool.nbytes
         half, whole = (
-            _peak_of(partial(runner.run, StepPlan([_profile_row(length, num_blocks)])))
+            _peak_of(partial(_run_once, runner, length, num_blocks))
             for length in (max(1, tokens // 2), tokens)
         )
-        ragged = extrapolate(half, whole, tokens, most)
         graphs = 0
-        if (padded := runner.padded) is not None:
-            largest = padded.inputs.largest()
-            graphs = max(_peak_of(partial(padded.capture, shape)) for shape in largest)
-            graphs += padded.logits.nbytes
-    # What the sampler may make of the logits when it has to truncate: a few copies in float32.
-    logits = 4 * config.max_seqs * parts.spec.vocab_size * 4
-    return Profile(activations=ragged + logits, graphs=graphs)
+        for steps in padded:
+            for shape in steps.inputs.shapes.largest():
+                shape = shape._replace(draw=Draw(shaped=True, num_top=8))
+                graphs = max(graphs, _peak_of(partial(steps.prepare, shape)))
+    return Profile(activations=extrapolate(half, whole, tokens, most) + tables, graphs=graphs)
+
+
+def _run_once(runner: Runner, length: int, num_blocks: int) -> None:
+    runner.run(_profile_plan(length, num_blocks))
+    runner.forget()
 
 
 def extrapolate(half: int, whole: int, tokens: int, most: int) -> int:
@@ -150,20 +174,24 @@ def _naming_activations() -> AbstractContextManager[None]:
     return naming("activations", "set chunked_prefill or max_seqs lower", "chunked_prefill")
 
 
-def _profile_row(tokens: int, num_blocks: int) -> Row:
-    ids = [0] * tokens
-    return Row(
+def _profile_plan(tokens: int, num_blocks: int) -> StepPlan:
+    """One prompt of `tokens` tokens, whose last chooses the next."""
+    start = SequenceStart(
         seq_id=0,
-        tokens=ids,
-        start=0,
-        blocks=list(range(num_blocks)),
-        samples=True,
-        scores_prompt=False,
         params=SamplingParams(temperature=0),
         seed=0,
-        history=ids,
         num_prompt=tokens,
+        num_known=tokens,
     )
+    row = Row(
+        seq_id=0,
+        tokens=[0] * tokens,
+        start=0,
+        new_blocks=list(range(num_blocks)),
+        table_version=0,
+        num_logits=1,
+    )
+    return StepPlan([row], [start])
 
 
 def _peak_of(work: Callable[[], object]) -> int:

@@ -7,6 +7,10 @@ Idea: a CUDA graph is a recording of launches that the driver replays in one cal
 change but the contents of memory, so every input has a fixed address (`padded.PaddedInputs`), and
 there is one graph for each shape that a step is padded to.
 
+When: recording makes the host wait for the device, and whoever waits for the tokens of a step in
+flight would wait with it. So a shape that has no graph yet is launched kernel by kernel and noted
+in `missing`; the engine has it recorded when nothing is in flight (`Engine.step`).
+
 Trade-off: a recording takes about as long as a step launched one by one, and the memory that its
 intermediate results take is set aside; graphs share one pool, since only one runs at a time. A
 graph runs exactly the kernels of the eager step on the same padded rows, so the results are the
@@ -25,22 +29,29 @@ from weakref import WeakKeyDictionary
 import torch
 
 from pellucid.runner.clock import EventClock, Recording, RunClock, UntimedGraphs
-from pellucid.runner.padded import Shape
+from pellucid.runner.shapes import Shape
+from pellucid.sampling.sampler import Drawn
 from pellucid.stages import Clock
 
-Body = Callable[[], torch.Tensor]
-"""A step on the buffers of one shape: launches everything, returns the logits."""
+Body = Callable[[], Drawn]
+"""A step on the buffers of one shape: launches everything, returns what it draws."""
 
-Graphs = dict[Shape, deque[tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]]]
+Graphs = dict[Shape, deque[tuple[torch.cuda.CUDAGraph, Drawn, Recording]]]
 """By shape: recordings of the same step, to be replayed in turn."""
 
 
 class Executor(Protocol):
-    def run(self, shape: Shape, body: Body) -> torch.Tensor:
-        """What `body` returns. The same shape always means the same body."""
+    missing: set[Shape]
+    """Shapes that have been run and have no graph yet."""
 
-    def is_recorded(self, shape: Shape) -> bool:
-        """Whether nothing needs to be made before `run` of this shape can start."""
+    def is_ready(self, shape: Shape) -> bool:
+        """Whether there is nothing to prepare for this shape."""
+
+    def run(self, shape: Shape, body: Body) -> Drawn:
+        """What `body` returns. The same shape always means the same body. Never records."""
+
+    def prepare(self, shape: Shape, body: Body) -> None:
+        """Make ready what `run` of this shape needs. No step may be in flight."""
 
     def use(self, clock: Clock) -> None:
         """Laps belong to `clock` from here on."""
@@ -49,11 +60,17 @@ class Executor(Protocol):
 class EagerExecutor:
     """Off: every kernel is launched from Python."""
 
-    def run(self, shape: Shape, body: Body) -> torch.Tensor:
+    def __init__(self) -> None:
+        self.missing: set[Shape] = set()
+
+    def is_ready(self, shape: Shape) -> bool:
+        return True
+
+    def run(self, shape: Shape, body: Body) -> Drawn:
         return body()
 
-    def is_recorded(self, shape: Shape) -> bool:
-        return True
+    def prepare(self, shape: Shape, body: Body) -> None:
+        body()
 
     def use(self, clock: Clock) -> None:
         pass
@@ -66,29 +83,28 @@ class CudaGraphExecutor:
     when the clock goes.
     """
 
-    def __init__(self, device: torch.device, clock: Clock) -> None:
-        self.device = device
+    def __init__(self, clock: Clock) -> None:
+        self.missing: set[Shape] = set()
         self._pool = torch.cuda.graph_pool_handle()
         self._plain: Graphs = {}
         self._timed: WeakKeyDictionary[EventClock, Graphs] = WeakKeyDictionary()
         self.use(clock)
 
     def use(self, clock: Clock) -> None:
+        self.missing.clear()
         self._graphs = self._plain
         self._clock: RunClock = UntimedGraphs(clock)
         if isinstance(clock, EventClock):
             self._graphs = self._timed.setdefault(clock, {})
             self._clock = clock
 
-    @property
-    def num_graphs(self) -> int:
-        return len(self._graphs)
+    def is_ready(self, shape: Shape) -> bool:
+        return shape in self._graphs
 
-    def run(self, shape: Shape, body: Body) -> torch.Tensor:
+    def run(self, shape: Shape, body: Body) -> Drawn:
         if shape not in self._graphs:
-            out = body()  # the step itself, and whatever is compiled or set up on first use
-            self._graphs[shape] = deque(self._capture(body, p) for p in self._clock.patterns)
-            return out
+            self.missing.add(shape)
+            return body()
         graph, out, recording = self._graphs[shape][0]
         self._graphs[shape].rotate(-1)
         self._clock.before_replay(recording)
@@ -96,12 +112,16 @@ class CudaGraphExecutor:
         self._clock.after_replay(recording)
         return out
 
-    def is_recorded(self, shape: Shape) -> bool:
-        return shape in self._graphs
+    def prepare(self, shape: Shape, body: Body) -> None:
+        """Record the shape. The step must have been run before, so that nothing is compiled or set
+        up for the first time while it is recorded."""
+        if shape not in self.missing:
+            body()
+        self.missing.discard(shape)
+        if shape not in self._graphs:
+            self._graphs[shape] = deque(self._capture(body, p) for p in self._clock.patterns)
 
-    def _capture(
-        self, body: Body, pattern: str
-    ) -> tuple[torch.cuda.CUDAGraph, torch.Tensor, Recording]:
+    def _capture(self, body: Body, pattern: str) -> tuple[torch.cuda.CUDAGraph, Drawn, Recording]:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool), self._clock.recording(pattern) as recording:
             out = body()

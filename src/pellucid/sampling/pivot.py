@@ -1,31 +1,44 @@
-"""Drawing tokens on a GPU without a sort; see kernels/triton/sample.py."""
+"""Drawing on a GPU by our own kernels: no sort, no softmax in memory; see
+kernels/triton/sample.py."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from torch import Tensor
 
-import torch
+from pellucid.kernels.columns import Column
+from pellucid.kernels.triton.adjust import adjust
+from pellucid.kernels.triton.sample import best_of, choose, choose_truncated
+from pellucid.sampling.sampler import Rows
+from pellucid.sampling.state import SamplingState
 
-from pellucid.kernels.triton.sample import choose, choose_truncated
-from pellucid.request import Row
-from pellucid.sampling.sampler import key
 
+class Pivot:
+    """`sampler.Method` in Triton."""
 
-def draw_by_noise(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-    """One token per row from its truncated distribution, int64 [rows].
+    def adjust(self, logits: Tensor, rows: Rows, state: SamplingState) -> None:
+        adjust(
+            logits,
+            rows.places,
+            rows.tokens,
+            rows.positions,
+            rows.settings,
+            state.counts,
+            state.edit_tokens,
+            state.edit_values,
+        )
 
-    The noise is a function of the row's seed and position, so a draw does not depend on company.
-    """
+    def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
+        temperature = rows.floats(Column.TEMPERATURE)
+        if not truncated:
+            return choose(logits, temperature, rows.keys)
+        return choose_truncated(
+            logits,
+            temperature,
+            rows.settings[Column.TOP_K],
+            rows.floats(Column.TOP_P),
+            rows.floats(Column.MIN_P),
+            rows.keys,
+        )
 
-    def column(values: Sequence[float | int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.tensor(values, dtype=dtype, device=logits.device)
-
-    params = [row.params for row in rows]
-    temperatures = column([p.temperature for p in params], torch.float32)
-    keys = column([key(row.seed, row.end) for row in rows], torch.int64)
-    if not any(p.top_k or p.min_p or p.top_p < 1 for p in params):
-        return choose(logits, temperatures, keys)
-    top_k = column([min(p.top_k, 2**31 - 1) for p in params], torch.int32)
-    top_p = column([p.top_p for p in params], torch.float32)
-    min_p = column([p.min_p for p in params], torch.float32)
-    return choose_truncated(logits, temperatures, top_k, top_p, min_p, keys)
+    def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
+        return best_of(logits, num_top)

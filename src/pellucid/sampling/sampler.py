@@ -1,166 +1,177 @@
-"""From logits to tokens, for the whole batch at once.
+"""From logits to tokens, for all rows of a step at once, without asking the host.
 
-Greedy rows take the most likely token. The others are sampled by inverting the cumulative
-distribution at one uniform number per row:
+    logits ──adjust──▶ penalties, biases, forbidden tokens ──draw──▶ a token a row
+       └──────────────────────score──────────────────────▶ log-probabilities, if somebody asks
 
-    token = the first one whose cumulative probability exceeds u
-
-The uniform number is a pure function of the sequence's seed and the position to fill. So the same
-seed gives the same tokens whatever else is in the batch, in whatever order steps happen, and also
-after a preemption; there is no generator whose state could be lost. What a row's neighbours are can
-only matter through the last bits of its logits, since a matrix product may round differently for
-another batch size.
+A token is drawn by a number that is a pure function of the sequence's seed and the position to
+fill. So the same seed gives the same tokens whatever else is in the batch, in whatever order steps
+happen, and also after a preemption; there is no generator whose state could be lost. What a row's
+neighbours are can only matter through the last bits of its logits, since a matrix product may round
+differently for another batch size.
 
 Log-probabilities are those of the model itself: of the raw logits, before any sampling parameter.
+
+How much of this a step does is its `Draw`, which the host knows beforehand: a step whose rows only
+have temperatures skips the rest. It is part of a padded step's shape, so a graph is never wrong
+about it. The token of a row does not depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
+from torch import Tensor
 
-from pellucid.request import Row, TokenLogprob
-from pellucid.sampling.processors import (
-    add_bias,
-    forbid_early_end,
-    is_penalized,
-    penalize,
-    truncate,
-)
+from pellucid.kernels.columns import Column
+from pellucid.kernels.reference.adjust import NEVER
+from pellucid.request import SamplingParams, TokenLogprob, looks_back
+from pellucid.sampling.state import SamplingState
 
-_MASK = 2**64 - 1
+NOT_FINITE, NOTHING = -1, -2
+"""In place of a token: the logits hold NaN or infinity; no token is possible."""
 
+WHY_NO_TOKEN = {
+    NOT_FINITE: (
+        "the model's logits are not finite (NaN or infinity): float16 may be too narrow for it, or "
+        "its weights are damaged; take dtype bfloat16 or float32"
+    ),
+    NOTHING: "no token is possible: logit_bias or min_tokens with stop_token_ids forbid them all",
+}
 
-class Draw(Protocol):
-    """How a token is drawn from logits, by the rows' temperature, top-k, top-p, min-p and seed."""
-
-    def __call__(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        """logits [rows, vocab] → int64 [rows]. Every row has a temperature above 0."""
-
-
-class Sampler:
-    """Chooses the next token of each row. Stateless but for the model's end tokens."""
-
-    def __init__(self, eos_token_ids: tuple[int, ...], draw: Draw | None = None) -> None:
-        self._eos = eos_token_ids
-        self._draw = draw or draw_by_inversion
-
-    def sample(self, logits: torch.Tensor, rows: Sequence[Row]) -> list[TokenLogprob]:
-        """logits [rows, vocab] of each row's last token → its next token."""
-        return self.launch(logits, rows).read()
-
-    def launch(self, logits: torch.Tensor, rows: Sequence[Row]) -> Choice:
-        """The same, not waited for: on a GPU nothing here needs the host to stop."""
-        logits = logits.float()
-        scored = [i for i, row in enumerate(rows) if row.params.logprobs is not None]
-        raw = torch.log_softmax(logits[scored], dim=-1) if scored else None
-        tokens = self._choose(logits, rows)
-        if raw is None:
-            return Choice(tokens, [], None)
-        wanted = [rows[i].params.logprobs or 0 for i in scored]
-        return Choice(tokens, scored, score(raw, tokens[scored], wanted))
-
-    def is_plain(self, row: Row) -> bool:
-        """Whether nothing but its temperature decides the row's token, and nobody wants scores."""
-        p = row.params
-        return (
-            not (p.top_k or p.min_p or p.logit_bias or is_penalized(row))
-            and p.top_p == 1
-            and p.logprobs is None
-            and row.end - row.num_prompt >= p.min_tokens
-        )
-
-    def _choose(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        forbid_early_end(logits, rows, self._eos)
-        penalize(logits, rows)
-        add_bias(logits, rows)
-        drawn = [i for i, row in enumerate(rows) if row.params.temperature > 0]
-        if len(drawn) == len(rows):
-            return self._draw(logits, rows)
-        tokens = torch.argmax(logits, dim=-1)
-        if drawn:
-            tokens[drawn] = self._draw(logits[drawn], [rows[i] for i in drawn])
-        return tokens
+NO_SCORES = -1
+_TOPS = (0, 8, 32, 128)
+"""For how many best tokens a step looks: few values, so that few graphs are recorded."""
 
 
-def draw_by_inversion(logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-    """One token per row from its truncated distribution, int64 [rows]."""
-    temperature = torch.tensor([r.params.temperature for r in rows], device=logits.device)
-    # Shifted first: a tiny temperature must not turn the best logit into an infinity.
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature[:, None]
-    cumulative = truncate(logits, rows).double().cumsum(dim=-1)
-    draws = [uniform(row.seed, row.end) for row in rows]
-    u = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None]
-    # Scaled by the actual sum, so that rounding can never point past the last possible token.
-    return torch.searchsorted(cumulative, u * cumulative[:, -1:], right=True)[:, 0]
+class Draw(NamedTuple):
+    """What a step's rows ask of it, all together."""
+
+    shaped: bool = False
+    """Some row has more than a temperature: truncation, penalties, biases, `min_tokens`."""
+    num_top: int = NO_SCORES
+    """Log-probabilities of the chosen and of so many best tokens; NO_SCORES: none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Chosen tokens, still on the device, int64 [rows]; and scores of the rows that want them."""
+PLAIN, SHAPED = Draw(), Draw(shaped=True)
 
-    tokens: torch.Tensor
-    scored: list[int]
-    scores: Scores | None
 
-    def read(self, tokens: list[int] | None = None) -> list[TokenLogprob]:
-        """The tokens as the host's records; waits for the device. `tokens`: if read already."""
-        tokens = self.tokens.tolist() if tokens is None else tokens
-        chosen = [TokenLogprob(token, float("nan")) for token in tokens]
-        if self.scores is not None:
-            for i, entry in zip(self.scored, self.scores.read(), strict=True):
-                chosen[i] = entry
-        return chosen
+def draw_of(rows: Iterable[tuple[SamplingParams, int]]) -> Draw:
+    """What rows ask for: their parameters, and how many tokens their answers have so far."""
+    shaped, most = False, NO_SCORES
+    for params, num_output in rows:
+        shaped = shaped or is_shaped(params, num_output)
+        if params.logprobs is not None:
+            most = max(most, params.logprobs)
+    return Draw(shaped, next((top for top in _TOPS if most <= top), most) if most >= 0 else most)
+
+
+def is_shaped(params: SamplingParams, num_output: int) -> bool:
+    """Whether more than its temperature decides the row's next token."""
+    p = params
+    truncated = p.top_k or p.min_p or p.top_p < 1
+    return bool(truncated or p.logit_bias or num_output < p.min_tokens or looks_back(p))
+
+
+class Rows(NamedTuple):
+    """R rows from whose logits a token is drawn."""
+
+    places: Tensor
+    """int64 [R], in the `SamplingState`"""
+    tokens: Tensor
+    """int64 [R], the last token of each"""
+    positions: Tensor
+    """int64 [R], that token's position"""
+    keys: Tensor
+    """int64 [R], see `kernels.rows.draw_keys`"""
+    settings: Tensor
+    """int32 [NUM_COLUMNS, R]"""
+
+    def floats(self, column: Column) -> Tensor:
+        """A column of numbers that are floats, float32 [R]."""
+        return self.settings[column].view(torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Log-probabilities of some tokens and the best others, still on the device."""
+    """Log-probabilities of N tokens and of the best others, on the device."""
 
-    targets: torch.Tensor
-    own: torch.Tensor
-    best: tuple[torch.Tensor, torch.Tensor]
-    num_top: Sequence[int]
-
-    def read(self) -> list[TokenLogprob]:
-        own, targets = self.own.tolist(), self.targets.tolist()
-        values, tokens = (t.tolist() for t in self.best)
-        return [
-            TokenLogprob(target, value, list(zip(tokens[i][:k], values[i][:k], strict=True)))
-            for i, (target, value, k) in enumerate(zip(targets, own, self.num_top, strict=True))
-        ]
+    own: Tensor
+    """float32 [N]"""
+    values: Tensor
+    """float32 [N, num_top]"""
+    tokens: Tensor
+    """int64 [N, num_top]"""
 
 
-def score(logprobs: torch.Tensor, targets: torch.Tensor, num_top: Sequence[int]) -> Scores:
-    """The targets' log-probabilities and each row's `num_top` best.
+class Drawn(NamedTuple):
+    """Chosen tokens, int64 [R], on the device; `NOT_FINITE` or `NOTHING` where there is none."""
 
-    logprobs [rows, vocab]; targets int64 [rows].
-    """
-    own = logprobs.gather(1, targets[:, None])[:, 0]
-    most = min(max(num_top, default=0), logprobs.shape[1])
-    values, tokens = torch.topk(logprobs, most, dim=-1)
-    return Scores(targets, own, (values, tokens), num_top)
+    tokens: Tensor
+    scores: Scores | None
 
 
-def key(seed: int, position: int) -> int:
-    """64 bits, signed, that depend on nothing else: what a counter-based generator starts from."""
-    bits = _mix(_mix(seed & _MASK) ^ (position + 1))
-    return bits - (bits >> 63 << 64)
+class Method(Protocol):
+    """How it is done: in torch (inversion.py), or by kernels of our own (pivot.py)."""
+
+    def adjust(self, logits: Tensor, rows: Rows, state: SamplingState) -> None:
+        """Penalties, biases, forbidden tokens: logits float32 [R, V], in place."""
+
+    def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
+        """A token a row, int64 [R]. Without `truncated`, top-k, top-p and min-p are not asked
+        for."""
+
+    def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
+        """log Σ exp of each row [R], and its `num_top` largest logits [R, num_top] with tokens."""
 
 
-def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) that depends on nothing else.
+class Sampler:
+    """Draws tokens by some method, from what it keeps of each sequence."""
 
-    Two rounds of SplitMix64's finalizer (Steele et al. 2014, doi:10.1145/2660193.2660195).
-    """
-    return (_mix(_mix(seed & _MASK) ^ (position + 1)) >> 11) * 2.0**-53
+    def __init__(self, method: Method, state: SamplingState) -> None:
+        self.state = state
+        self._method = method
+
+    def draw(
+        self, logits: Tensor, rows: Rows, draw: Draw, scored: Sequence[int] | None = None
+    ) -> Drawn:
+        """A token for each row. logits float32 [R, V] may be changed.
+
+        Scores are those of the rows `scored`, or of all.
+        """
+        raw = logits
+        if draw.num_top != NO_SCORES:
+            if scored is not None:
+                raw = logits[list(scored)]
+            elif draw.shaped:
+                raw = logits.clone()
+        if draw.shaped:
+            self._method.adjust(logits, rows, self.state)
+        tokens = self._method.draw(logits, rows, draw.shaped)
+        if draw.num_top == NO_SCORES:
+            return Drawn(tokens, None)
+        chosen = tokens if scored is None else tokens[list(scored)]
+        return Drawn(tokens, self.score(raw, chosen, draw.num_top))
+
+    def score(self, logits: Tensor, tokens: Tensor, num_top: int) -> Scores:
+        """Log-probabilities of tokens int64 [N] and of each row's best: logits float32 [N, V]."""
+        norm, values, best = self._method.best(logits, min(num_top, logits.shape[1]))
+        own = logits.gather(1, tokens.clamp(0, logits.shape[1] - 1)[:, None])[:, 0]
+        return Scores(own - norm, values - norm[:, None], best)
 
 
-def _mix(z: int) -> int:
-    z = (z + 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    return z ^ (z >> 31)
+def no_token(logits: Tensor, tokens: Tensor) -> Tensor:
+    """`tokens` [R], with the reason where the logits [R, V] allow none."""
+    top = logits.amax(dim=-1)
+    tokens = torch.where(top == NEVER, NOTHING, tokens)
+    return torch.where(top.isnan() | (top == -NEVER), NOT_FINITE, tokens)
+
+
+def logprob_of(
+    token: int, own: float, values: Sequence[float], tokens: Sequence[int], num_top: int
+) -> TokenLogprob:
+    """A row's scores as the host's record."""
+    pairs = list(zip(tokens[:num_top], values[:num_top], strict=True))
+    return TokenLogprob(token, own, pairs)

@@ -24,8 +24,11 @@ class Text(Protocol):
     def stopped(self) -> str | None:
         """The stop string that was found, if one was; the text ends before it."""
 
-    def push(self, token_ids: Sequence[int]) -> str:
-        """Take the next tokens; return the text that is certain now."""
+    def push(self, token_ids: Sequence[int], *, may_stop: bool = True) -> str:
+        """Take the next tokens; return the text that is certain now.
+
+        Without `may_stop` their text begins no stop string.
+        """
 
     def finish(self) -> str:
         """There are no more tokens: what was held back."""
@@ -36,7 +39,7 @@ class NullText:
 
     stopped: str | None = None
 
-    def push(self, token_ids: Sequence[int]) -> str:
+    def push(self, token_ids: Sequence[int], *, may_stop: bool = True) -> str:
         return ""
 
     def finish(self) -> str:
@@ -60,9 +63,9 @@ class TextStream:
     def stopped(self) -> str | None:
         return self._stops.stopped
 
-    def push(self, token_ids: Sequence[int]) -> str:
+    def push(self, token_ids: Sequence[int], *, may_stop: bool = True) -> str:
         text = self._detokenizer.push(token_ids)
-        return self._hidden.shown(self._stops.push(text))
+        return self._hidden.shown(self._stops.push(text) if may_stop else text)
 
     def finish(self) -> str:
         text = self._stops.push(self._detokenizer.finish()) + self._stops.finish()

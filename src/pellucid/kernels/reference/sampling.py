@@ -65,7 +65,10 @@ def choose(
     tokens = drawn[:, None] * size + torch.arange(size, device=x.device)
     inside = scaled[torch.arange(rows, device=x.device), drawn]
     best = torch.argmax(inside + gumbel(keys[:, None], tokens), dim=-1)
-    return torch.where(temperature > 0, drawn * size + best, torch.argmax(x, dim=-1))
+    tokens = torch.where(temperature > 0, drawn * size + best, torch.argmax(x, dim=-1))
+    top = x.amax(dim=-1)
+    tokens = torch.where(top == _NEVER, -2, tokens)
+    return torch.where(top.isnan() | (top == -_NEVER), -1, tokens)
 
 
 def choose_truncated(

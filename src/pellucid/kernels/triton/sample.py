@@ -65,7 +65,8 @@ def choose(
     logits [R, V] float32, float16 or bfloat16, columns adjacent, any row stride; temperature
     float32 [R], 0 takes the first of the most likely tokens; keys int64 [R], a random number per
     row. softcap c > 0 takes c·tanh(logit / c) for the logit. A token of -inf is never drawn; a row
-    that has nothing else gives 0. `ValueError` for shapes and dtypes that do not fit.
+    that has nothing else gives -2, one with NaN or +inf gives -1. `ValueError` for shapes and
+    dtypes that do not fit.
     """
     _check(logits, (temperature, torch.float32), (keys, torch.int64))
     tops, sums = _buffers(logits)
@@ -115,6 +116,26 @@ def least_kept(
     tops, sums = _buffers(logits)
     _weigh_rows(logits, temperature, None, tops, sums, softcap)
     return _search_rows(logits, temperature, top_k, top_p, min_p, tops, sums, softcap)
+
+
+def best_of(logits: torch.Tensor, num_top: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """log Σ exp [R] of each row, its `num_top` largest logits and their tokens, [R, num_top] each.
+
+    One pass over the logits leaves maximum and sum of each chunk. The k largest logits lie in the k
+    chunks with the largest maxima: a token in another chunk has k tokens before it, theirs. So no
+    more than those chunks are read again and sorted.
+    """
+    _check(logits)
+    vocab = logits.shape[1]
+    tops, sums = _buffers(logits)
+    _weigh_rows(logits, torch.ones_like(tops[:, 0]), None, tops, sums, 0.0)
+    best = tops.amax(dim=-1)
+    norm = best + torch.log((sums * torch.exp(tops - best[:, None])).sum(dim=-1))
+    chunks = torch.topk(tops, min(num_top, tops.shape[1]), dim=-1).indices
+    tokens = (chunks[..., None] * CHUNK + torch.arange(CHUNK, device=logits.device)).flatten(1)
+    found = logits.gather(1, tokens.clamp_max(vocab - 1)).masked_fill_(tokens >= vocab, -torch.inf)
+    values, places = torch.topk(found, num_top, dim=-1)
+    return norm, values, tokens.gather(1, places)
 
 
 def _check(logits: torch.Tensor, *columns: tuple[torch.Tensor, torch.dtype]) -> None:
@@ -249,6 +270,10 @@ def _slots(num_chunks: int) -> int:
 NEVER = tl.constexpr(float("-inf"))
 NOTHING = tl.constexpr(float("nan"))
 """Beyond the row's end: not above any threshold, not even -inf."""
+NO_NUMBER = tl.constexpr(-1)
+"""In place of a token: some logit is NaN or infinity."""
+NO_TOKEN = tl.constexpr(-2)
+"""In place of a token: all logits are -inf."""
 BOTTOM = tl.constexpr(-0x7F800001)
 """-inf as an ordered integer."""
 
@@ -371,13 +396,18 @@ def _draw(
 
     token = chunk * SIZE + tl.arange(0, SIZE)
     x = _read(logits + row * stride + token, token < vocab, NEVER, SOFTCAP)
+    total = tl.sum(weight)
     if TRUNCATED:
-        x = tl.where(x >= tl.load(least + row), x, NEVER)
+        floor = tl.load(least + row)
+        x = tl.where(x >= floor, x, NEVER)
+        total = tl.where(floor == floor, total, NOTHING)
     scaled = (x - _finite(tl.max(x))) * inverse + _gumbel(key, token.to(tl.int64))
     score = tl.where(x == NEVER, NEVER, scaled)
     best = chunk * SIZE + tl.argmax(tl.where(warmth > 0, score, x), axis=0)
-    # Also with NaN among the logits, an index that the embedding can look up.
-    tl.store(tokens + row, tl.minimum(best, vocab - 1).to(tl.int64))
+    best = tl.minimum(best, vocab - 1).to(tl.int64)
+    # A chunk's sum is at least 1 where a token is possible, and no number where a logit is none.
+    best = tl.where(total > 0, best, tl.where(total == 0, NO_TOKEN, NO_NUMBER))
+    tl.store(tokens + row, best)
 
 
 @triton.jit
@@ -594,6 +624,9 @@ def _search(
     best = _finite(tl.max(top))
     span = best - tl.min(tl.where(here & (top != NEVER), top, best))
     total = tl.sum(weight * tl.exp((top - best) * inverse))
+    if total != total:  # some logit is no number: there is nothing to search for
+        tl.store(least + row, NOTHING)
+        return
     high = _ordered(best) + 1
     bottom = tl.full([], BOTTOM, tl.int64)
     floor = best + tl.log(tl.maximum(ratio, 1e-30)) / inverse
