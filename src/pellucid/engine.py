@@ -127,7 +127,11 @@ class Engine:
 
         On a GPU with graphs, each call records a step that is likely to come, in some 30 ms.
         """
-        return not self.pipeline.is_busy and self.runner.prepare_ahead()
+        self.drain()
+        if self.runner.has_missing:
+            self.runner.prepare_missing()
+            return True
+        return self.runner.prepare_ahead()
 
     @contextmanager
     def timed(self, clock: Clock) -> Iterator[None]:

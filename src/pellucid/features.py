@@ -104,7 +104,7 @@ FEATURES: tuple[Feature, ...] = (
         off="static",
         exactness="token",
         conflicts=(),
-        homes=("scheduler.py",),
+        homes=("admission.py",),
         names=("batching", "BatchAdmission", "ContinuousAdmission", "patience"),
         about=(
             "Let a waiting request join at the next step. Dynamic lets new ones in only when the "
@@ -177,16 +177,8 @@ FEATURES: tuple[Feature, ...] = (
         off="sort",
         exactness="distribution",
         conflicts=(),
-        homes=(
-            "kernels/triton/sample.py",
-            "sampling/pivot.py",
-            "kernels/decode.py",
-            "kernels/reference/sampling.py",
-            "runner/steps.py",
-            "runner/runner.py",
-            "sampling/sampler.py",
-        ),
-        names=("draw_by_noise", "choose", "is_plain"),
+        homes=("kernels/triton/sample.py", "sampling/pivot.py", "sampling/inversion.py"),
+        names=("Pivot", "Inversion", "largest_logits", "draw_by_inversion"),
         about=(
             "On a GPU, draw by adding noise to the logits and taking the maximum (Gumbel-max), and "
             "find where top-k and top-p cut by searching for the value instead of sorting the "
@@ -202,16 +194,8 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="bit",
         conflicts=("attention=naive", "attention=sdpa"),
-        homes=(
-            "runner/executors.py",
-            "runner/clock.py",
-            "runner/build.py",
-            "runner/steps.py",
-            "runner/memory.py",
-            "runner/runner.py",
-            "engine.py",
-        ),
-        names=("CudaGraphExecutor", "CUDAGraph", "Recording", "graphs", "capture", "is_recorded"),
+        homes=("runner/executors.py", "runner/clock.py", "runner/build.py"),
+        names=("CudaGraphExecutor", "CUDAGraph", "Recording", "graphs", "capture_all"),
         about=(
             "On a GPU, record a step of up to 4,096 tokens once for each shape that it is padded "
             "to, and replay it in one call, instead of launching some two hundred kernels from "
@@ -227,12 +211,12 @@ FEATURES: tuple[Feature, ...] = (
         off="off",
         exactness="token",
         conflicts=("kv_cache=off",),
-        homes=("runner/lanes.py", "scheduler.py", "request.py", "runner/inputs.py"),
-        names=("OverlapLane", "UNKNOWN", "in_flight", "waits_for_tokens"),
+        homes=("runner/pipeline.py", "scheduler.py", "request.py"),
+        names=("OverlapPipeline", "UNKNOWN", "in_flight"),
         about=(
             "While the device computes a step, plan the next one and handle the answers of the one "
             "before; sampled tokens reach the next step without the host having seen them. Off "
-            "waits for every step. A request with penalties waits for its own tokens either way."
+            "waits for every step."
         ),
         paper="Zhu et al. 2024 (NanoFlow), arXiv:2408.12757",
     ),

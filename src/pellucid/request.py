@@ -327,6 +327,11 @@ class Row:
         return self.start + len(self.tokens)
 
     @property
+    def ends_unknown(self) -> bool:
+        """Whether the last token is what the sequence sampled last, unseen by the host."""
+        return self.tokens[-1] == UNKNOWN
+
+    @property
     def samples(self) -> bool:
         """Whether a token is chosen after these."""
         return self.num_logits > 0

@@ -175,7 +175,7 @@ def test_the_best_tokens_and_the_sum(
 ) -> None:
     logits = noise(device, 3, vocab, seed, 4.0)
     num_top = min(num_top, vocab)
-    norm, values, tokens = sample.best_of(logits, num_top)
+    norm, values, tokens = sample.largest_logits(logits, num_top)
     torch.testing.assert_close(norm, logits.logsumexp(-1))
     want = logits.topk(num_top, dim=-1)
     assert torch.equal(values, want.values)

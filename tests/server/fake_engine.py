@@ -164,6 +164,9 @@ class FakeEngine:
     def has_work(self) -> bool:
         return bool(self.answers)
 
+    def prepare(self) -> bool:
+        return False
+
     def step(self) -> list[Output]:
         if self.step_s:
             time.sleep(self.step_s)

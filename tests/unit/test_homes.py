@@ -24,7 +24,7 @@ ROOT = {
     *("attention/__init__.py", "kernels/__init__.py"),  # make by name
 }
 OUTSIDE = ("explore/", "cli/")
-MOST_HOMES = {"graphs": 7, "overlap": 4, "sampler": 7}
+MOST_HOMES = {"graphs": 3, "overlap": 3, "sampler": 3}
 
 
 @cache

@@ -185,7 +185,7 @@ def test_a_host_that_runs_ahead_is_measured_over_as_many_steps(
     time_work = bench._time
 
     def num_launched() -> int:
-        return ahead.stats().num_steps + ahead.lane.busy
+        return ahead.stats().num_steps + ahead.pipeline.is_busy
 
     def counted(work: Any, side: Any) -> None:
         before = num_launched()
@@ -197,7 +197,7 @@ def test_a_host_that_runs_ahead_is_measured_over_as_many_steps(
     assert sum(counts) == 8, "launched while the time was taken"
     assert bench.run(Cell(PREFILL, 48, 2), 8, 0, [measuring.Side()]) == 1
     assert sum(counts) == 9
-    assert not ahead.lane.busy
+    assert not ahead.pipeline.is_busy
     assert not ahead.has_work
 
 

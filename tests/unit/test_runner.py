@@ -387,7 +387,7 @@ def test_the_ledger_adds_up(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     spec = LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8).engine
     gpu = Machine(torch.device("cuda"), torch.float32, 128, 8192)
     monkeypatch.setattr(memory, "free_memory", lambda device: 10 * memory.GIB)
-    profile = Profile(activations=2 * memory.GIB, graphs=memory.GIB)
+    profile = Profile(activations=2 * memory.GIB, set_aside=memory.GIB)
     config = EngineConfig(max_seqs=10**7)
     plan = plan_memory(config, spec.checkpoint.spec, gpu, 128, profile)
     assert plan.num_blocks == int(7 * memory.GIB * 0.9) // plan.block_bytes

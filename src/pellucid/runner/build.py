@@ -147,12 +147,12 @@ def measure(parts: Parts) -> Profile:
             _peak_of(partial(_run_once, runner, length, num_blocks))
             for length in (max(1, tokens // 2), tokens)
         )
-        graphs = 0
+        set_aside = 0
         for steps in padded:
             for shape in steps.inputs.shapes.largest():
                 shape = shape._replace(draw=Draw(shaped=True, num_top=8))
-                graphs = max(graphs, _peak_of(partial(steps.prepare, shape)))
-    return Profile(activations=extrapolate(half, whole, tokens, most) + tables, graphs=graphs)
+                set_aside = max(set_aside, _peak_of(partial(steps.prepare, shape)))
+    return Profile(activations=extrapolate(half, whole, tokens, most) + tables, set_aside=set_aside)
 
 
 def _run_once(runner: Runner, length: int, num_blocks: int) -> None:

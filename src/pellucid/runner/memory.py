@@ -37,12 +37,12 @@ class Profile:
     """What a step of the largest kind takes besides weights and KV cache, in bytes."""
 
     activations: int = 0
-    graphs: int = 0
+    set_aside: int = 0
     """Set aside by recorded graphs, which share one pool."""
 
     @property
     def total(self) -> int:
-        return self.activations + self.graphs
+        return self.activations + self.set_aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class MemoryPlan:
         if self.profile.total:
             lines += [
                 f"activations {self.profile.activations / GIB:7.2f} GiB   measured, largest step",
-                f"graphs      {self.profile.graphs / GIB:7.2f} GiB   measured, largest replay",
+                f"graphs      {self.profile.set_aside / GIB:7.2f} GiB   measured, largest replay",
             ]
         left = max(0, self.free_bytes - self.profile.total - cache)
         return [

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from pellucid.attention import PaddedAttention, PaddedRows
-from pellucid.request import UNKNOWN, Row
+from pellucid.request import Row
 from pellucid.runner.sequences import SequenceTable, flatten
 from pellucid.runner.shapes import Shape, Shapes
 
@@ -104,7 +104,7 @@ class PaddedInputs:
             places[:] = self._sequences.spare_place
             places[: len(rows)] = held = [self._sequences[row.seq_id].place for row in rows]
             tokens[: len(rows)] = [
-                -1 - place if row.tokens[0] == UNKNOWN else row.tokens[0]
+                -1 - place if row.ends_unknown else row.tokens[0]
                 for row, place in zip(rows, held, strict=True)
             ]
             positions[: len(rows)] = [row.start for row in rows]

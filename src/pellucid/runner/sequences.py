@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pellucid.request import UNKNOWN, Row, SequenceStart, StepPlan
+from pellucid.request import Row, SequenceStart, StepPlan
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ def flatten(rows: Sequence[Row], sequences: SequenceTable, block_size: int) -> F
     ids: list[int] = []
     for row, place in zip(rows, places, strict=True):
         ids += row.tokens
-        if row.tokens[-1] == UNKNOWN:
+        if row.ends_unknown:
             ids[-1] = -1 - int(place)
     lengths = np.array([len(row.tokens) for row in rows], dtype=np.int64)
     starts = np.array([row.start for row in rows], dtype=np.int64)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pellucid.kernels.columns import Column
 from pellucid.kernels.triton.adjust import adjust
-from pellucid.kernels.triton.sample import best_of, choose, choose_truncated
+from pellucid.kernels.triton.sample import choose, choose_truncated, largest_logits
 from pellucid.sampling.sampler import Rows
 from pellucid.sampling.state import SamplingState
 
@@ -41,4 +41,4 @@ class Pivot:
         )
 
     def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
-        return best_of(logits, num_top)
+        return largest_logits(logits, num_top)

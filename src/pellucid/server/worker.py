@@ -62,6 +62,7 @@ class EngineLike(Protocol):
     def add(self, request: Request) -> None: ...
     def abort(self, request_id: str) -> None: ...
     def step(self) -> list[Output]: ...
+    def prepare(self) -> bool: ...
     def stats(self) -> EngineStats: ...
 
 
@@ -112,7 +113,8 @@ class Channel:
 def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int, measure: Measurer) -> None:
     """Step while there is work, obey between steps; raises `Hangup` when nobody listens."""
     while True:
-        commands = channel.receive(wait=not engine.has_work)
+        # An idle engine records steps that are likely to come, one between two looks at the socket.
+        commands = channel.receive(wait=not engine.has_work and not engine.prepare())
         while commands:
             command = commands.pop(0)
             if isinstance(command, Measure):

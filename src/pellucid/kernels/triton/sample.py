@@ -118,7 +118,9 @@ def least_kept(
     return _search_rows(logits, temperature, top_k, top_p, min_p, tops, sums, softcap)
 
 
-def best_of(logits: torch.Tensor, num_top: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def largest_logits(
+    logits: torch.Tensor, num_top: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """log Σ exp [R] of each row, its `num_top` largest logits and their tokens, [R, num_top] each.
 
     One pass over the logits leaves maximum and sum of each chunk. The k largest logits lie in the k
