@@ -38,31 +38,37 @@ class PromptProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().connection_lost(error)
 
 
-class Quiet(logging.Filter):
-    """Leaves out what is no fault (an upgrade that was offered and not taken), and of connections
-    that could not be taken all but one every few seconds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said = -SAY_EVERY_S
+class NoUpgrade(logging.Filter):
+    """Leaves out what uvicorn says of an upgrade that was offered and not taken: no fault."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = record.getMessage()
-        if "out of system resource" in message:
-            now = time.monotonic()
-            if now - self._said < SAY_EVERY_S:
-                return False
-            self._said = now
-            record.exc_info = None
-            record.msg, record.args = "too many open connections: no file descriptor is left", ()
         return not message.startswith(("Unsupported upgrade request", "No supported WebSocket"))
+
+
+class Failures:
+    """asyncio's handler of exceptions, but for connections that could not be taken: it says one
+    word about them every few seconds instead of building a traceback for each."""
+
+    def __init__(self) -> None:
+        self._said = -SAY_EVERY_S
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "out of system resource" not in context["message"]:
+            loop.default_exception_handler(context)
+            return
+        now = time.monotonic()
+        if now - self._said >= SAY_EVERY_S:
+            self._said = now
+            logging.getLogger("pellucid").error(
+                "too many open connections: no file descriptor is left"
+            )
 
 
 def prepare() -> None:
     """Settle logging and limits, once before the server listens."""
-    quiet: Any = Quiet()
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).addFilter(quiet)
+    logging.getLogger("uvicorn.error").addFilter(NoUpgrade())
+    asyncio.get_running_loop().set_exception_handler(Failures())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
