@@ -1,13 +1,13 @@
-#!/usr/bin/env python
-"""What sampling parameters cost on a GPU: tokens a second of a full batch, beside temperature alone.
+#!/usr/bin/env python """What sampling parameters cost on a GPU: tokens a second of a full batch,
+"""What sampling parameters cost on a GPU: tokens a second of a full batch beside temperature alone.
 
     python bench/sampling.py [--json bench/results/sampling-h100.json]
 
 64 sequences of Qwen3-0.6B's shape with random weights, prompts of 64 tokens, answers of 256. The
-variants run in turns, `ROUNDS` times each after a round that does not count, and are compared within
-a round: a ratio is the median over rounds. `one row of 64` has top-p in one sequence, the others
-have their temperature alone. Random weights make almost flat distributions, in which top-p 0.95
-keeps most of the vocabulary: a hard case for the search.
+variants run in turns, `ROUNDS` times each after a round that does not count, and are compared
+within a round: a ratio is the median over rounds. `one row of 64` has top-p in one sequence, the
+others have their temperature alone. Random weights make almost flat distributions, in which top-p
+0.95 keeps most of the vocabulary: a hard case for the search.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "top_k 50": {"top_k": 50},
     "min_p 0.05": {"min_p": 0.05},
     "repetition_penalty 1.1": {"repetition_penalty": 1.1},
-    "logit_bias, 8 tokens": {"logit_bias": {token: 1.0 for token in range(8)}},
+    "logit_bias, 8 tokens": {"logit_bias": dict.fromkeys(range(8), 1.0)},
     "min_tokens 256": {"min_tokens": ANSWER},
     "logprobs 5": {"logprobs": 5},
     "everything": {
