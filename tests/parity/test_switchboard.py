@@ -15,7 +15,11 @@ import pytest
 import torch
 
 from pellucid import LLM, SamplingParams
+from pellucid.config import EngineConfig
+from pellucid.engine import resolve_here
+from pellucid.errors import InputError
 from pellucid.features import FEATURES
+from pellucid.model.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.model
 
@@ -41,15 +45,13 @@ def typed(options: dict[str, Any]) -> dict[str, Any]:
     return {k: int(v) if k == "chunked_prefill" else v for k, v in options.items()}
 
 
-def possible(options: dict[str, Any]) -> dict[str, Any]:
-    """`options`, or skip by name what cannot be had on this machine."""
-    on_gpu = torch.cuda.is_available()
-    needs_gpu = {"gemv": "on", "graphs": "on", "sampler": "pivot"}
-    for key, value in options.items():
-        if not on_gpu and needs_gpu.get(key) == value:
-            pytest.skip(f"{key}={value} needs an NVIDIA GPU")
-        if on_gpu and (key, value) == ("weights", "packed"):
-            pytest.skip("weights=packed is for the CPU")
+def possible(path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """`options`, or skip what cannot be had on this machine, with the engine's own reason."""
+    config = EngineConfig(model=str(path), dtype="float32", **typed(options))
+    try:
+        resolve_here(config, open_checkpoint(config))
+    except InputError as refusal:
+        pytest.skip(str(refusal))
     return options
 
 
@@ -89,7 +91,7 @@ SETTINGS = [
 def test_a_switch_does_not_change_the_tokens(
     setting: dict[str, Any], baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    got, _ = answers(smollm2_path, PROMPTS, **possible(setting))
+    got, _ = answers(smollm2_path, PROMPTS, **possible(smollm2_path, setting))
     assert got == baseline
 
 
@@ -97,7 +99,7 @@ def test_a_switch_does_not_change_the_tokens(
 def test_each_switch_alone_on_top_of_everything_off(
     setting: dict[str, Any], baseline: list[list[int]], smollm2_path: Path
 ) -> None:
-    got, _ = answers(smollm2_path, PROMPTS[:2], **on_top_of_off(possible(setting)))
+    got, _ = answers(smollm2_path, PROMPTS[:2], **on_top_of_off(possible(smollm2_path, setting)))
     assert got == baseline[:2]
 
 

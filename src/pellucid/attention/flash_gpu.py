@@ -31,9 +31,9 @@ from pellucid.kernels.triton.decode import (
 from pellucid.kernels.triton.flash import (
     choose_tiling,
     flash_attention,
+    has_copy_engine,
     make_tiles,
     most_tiles,
-    on_hopper,
 )
 from pellucid.kernels.triton.flash_hopper import fits, flash_attention_hopper
 
@@ -76,7 +76,7 @@ class FlashGpuAttention:
         self._head_dim = head_dim
         self._block_size = block_size
         # The engine's chip decides how keys are fetched, not how queries are cut.
-        self._block_m = choose_tiling(head_dim, dtype, block_size, on_hopper=False).block_m
+        self._block_m = choose_tiling(head_dim, dtype, block_size, has_copy_engine=False).block_m
         self._scratches: dict[tuple[int, int], Scratch] = {}
 
     def prepare(self, rows: list[AttentionRow], device: torch.device) -> GpuRows:
@@ -143,7 +143,7 @@ class FlashGpuAttention:
                 softcap=softcap,
                 num_splits=single.num_splits,
                 scratch=self._scratch(single, q.shape[1]),
-                pdl=on_hopper(q.device),
+                pdl=has_copy_engine(q.device),
             )
         return out
 

@@ -25,7 +25,12 @@ from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.ops import TorchOps
 from pellucid.kernels.triton import flash_hopper, gated, norm, rotary, sample
 from pellucid.kernels.triton.decode import choose_splits, decode_attention, make_scratch
-from pellucid.kernels.triton.flash import choose_tiling, flash_attention, make_tiles, on_hopper
+from pellucid.kernels.triton.flash import (
+    choose_tiling,
+    flash_attention,
+    has_copy_engine,
+    make_tiles,
+)
 from pellucid.kernels.triton.gemv import gemv
 
 Launch = Callable[[], object]
@@ -253,7 +258,7 @@ def prefill_timing(
     out = torch.empty_like(q)
     rows = [(0, tokens, tokens)]
     attend: Any = flash_attention
-    block_m = choose_tiling(128, q.dtype, PAGE, on_hopper(DEVICE)).block_m
+    block_m = choose_tiling(128, q.dtype, PAGE, has_copy_engine(DEVICE)).block_m
     if flash_hopper.fits(q, pool) and not anywhere:
         attend, block_m = flash_hopper.flash_attention_hopper, flash_hopper.BLOCK_M
     tiles = torch.tensor(make_tiles(rows, heads // kv, block_m), dtype=torch.int32, device=DEVICE)

@@ -70,11 +70,11 @@ class Tiling(NamedTuple):
 
 
 @cache
-def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, on_hopper: bool) -> Tiling:
+def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, has_copy_engine: bool) -> Tiling:
     """The tiling for a head size and an element type; `page_size` is a power of two."""
     if dtype == torch.float32:  # exact products, without matrix units: registers are the limit
         return Tiling(32, min(16, page_size), 8, 2, False, 64)
-    boxes = on_hopper and dim in (64, 128, 256)
+    boxes = has_copy_engine and dim in (64, 128, 256)
     if dim > 128:
         return Tiling(128, min(64, page_size), 8, 3, boxes, 64)
     return Tiling(128, min(64, page_size), 8, 5, boxes, 64)
@@ -129,8 +129,8 @@ def _box_steps(pool: Tensor) -> tuple[int, int, int]:
 
 
 @cache
-def on_hopper(device: torch.device) -> bool:
-    """Whether the device has Hopper's copy engine."""
+def has_copy_engine(device: torch.device) -> bool:
+    """Whether the device has a copy engine (TMA) and dependent launches: Hopper and later."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
 
 
@@ -336,7 +336,7 @@ def flash_attention(
     if not (tiles.is_contiguous() and rows.is_contiguous() and tables.stride(1) == 1):
         raise ValueError("tiles, rows and the rows of tables must be dense")
     if tiling is None:
-        tiling = choose_tiling(dim, q.dtype, page_size, on_hopper(q.device))
+        tiling = choose_tiling(dim, q.dtype, page_size, has_copy_engine(q.device))
     block_m, block_n = tiling.block_m, tiling.block_n
     if block_n > page_size or block_m < group:
         raise ValueError(f"{tiling} does not fit pages of {page_size} and {group} heads a KV head")

@@ -61,7 +61,7 @@ from triton.experimental.gluon.language.nvidia.hopper import (
 from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
 from pellucid.kernels.kv import KVLayer
-from pellucid.kernels.triton.flash import LOG2_E, _box_steps, _boxes, check, on_hopper
+from pellucid.kernels.triton.flash import LOG2_E, _box_steps, _boxes, check
 
 BLOCK_M = 128
 """Lines of a query tile, for `make_tiles`; a line is one query of one head."""
@@ -94,7 +94,7 @@ def choose_tiling(page_size: int) -> HopperTiling:
 def fits(q: Tensor, kv: KVLayer, *, window: int = 0, softcap: float = 0.0) -> bool:
     """Whether `flash_attention_hopper` can do this; else `flash_attention` must."""
     return (
-        on_hopper(q.device)
+        q.device.type == "cuda"
         and torch.cuda.get_device_capability(q.device)[0] == 9
         and q.dtype in _GL_TYPES
         and kv.head_dim in (64, 128)

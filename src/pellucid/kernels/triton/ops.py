@@ -9,7 +9,7 @@ from pellucid.kernels.kv import KVLayer
 from pellucid.kernels.triton import gated as gated_kernel
 from pellucid.kernels.triton import norm as norm_kernel
 from pellucid.kernels.triton import rotary
-from pellucid.kernels.triton.flash import on_hopper
+from pellucid.kernels.triton.flash import has_copy_engine
 
 
 class TritonOps:
@@ -18,12 +18,12 @@ class TritonOps:
     def norm(
         self, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype | None = None
     ) -> Tensor:
-        return norm_kernel.rms_norm(x, weight, eps, dtype, pdl=on_hopper(x.device))
+        return norm_kernel.rms_norm(x, weight, eps, dtype, pdl=has_copy_engine(x.device))
 
     def add_norm(
         self, x: Tensor, branch: Tensor, weight: Tensor, eps: float
     ) -> tuple[Tensor, Tensor]:
-        return norm_kernel.add_rms_norm(x, branch, weight, eps, pdl=on_hopper(x.device))
+        return norm_kernel.add_rms_norm(x, branch, weight, eps, pdl=has_copy_engine(x.device))
 
     def rotate_and_write(
         self,
@@ -34,8 +34,8 @@ class TritonOps:
         kv: KVLayer,
         slots: Tensor,
     ) -> Tensor:
-        early = on_hopper(qkv.device)
+        early = has_copy_engine(qkv.device)
         return rotary.rotate_and_write(qkv, norms, eps, rotation, kv, slots, pdl=early)
 
     def gated(self, gate_up: Tensor, activation: str) -> Tensor:
-        return gated_kernel.gated(gate_up, activation, pdl=on_hopper(gate_up.device))
+        return gated_kernel.gated(gate_up, activation, pdl=has_copy_engine(gate_up.device))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pellucid.kernels.matrix import Operand, PlainOperand
-from pellucid.kernels.triton.flash import on_hopper
+from pellucid.kernels.triton.flash import has_copy_engine
 from pellucid.kernels.triton.gemv import gemv, pays
 from pellucid.kernels.units import Norm
 
@@ -82,7 +82,7 @@ class PlainProduct:
             rounded=rounded,
             out_dtype=out_dtype,
             out=out,
-            pdl=weight.numel() <= SMALL and on_hopper(weight.device),
+            pdl=weight.numel() <= SMALL and has_copy_engine(weight.device),
         )
 
 
