@@ -91,7 +91,7 @@ def test_ctrl_c_keeps_the_answers_that_have_ended(
         assert complete(llm, ["x"] * 3, SamplingParams(), JsonLines(out)) == 130
     (line,) = map(json.loads, file.read_text().splitlines())
     assert (line["request_id"], line["text"], line["token_ids"]) == ("1", "six seven", [6, 7])
-    assert "interrupted: 1 of 3 answers had ended" in capsys.readouterr().err
+    assert "interrupted: 1 of 3 answers are written" in capsys.readouterr().err
 
     assert complete(llm, ["x"] * 3, SamplingParams(), TextInOrder(1, text_of)) == 130
     assert capsys.readouterr().out == "six seven\n"
@@ -185,6 +185,15 @@ def test_help_folds_what_is_seldom_needed(capsys: pytest.CaptureFixture[str]) ->
 def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "first steps" in capsys.readouterr().err
+    for words in (["help", "pull"], ["pull", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(words)
+        assert "usage: pellucid pull" in capsys.readouterr().out
+
+
+def test_a_closed_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(["features"]) == 0
 
 
 def test_lengths_may_be_in_units_of_1024() -> None:

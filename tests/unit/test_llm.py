@@ -55,6 +55,23 @@ def test_two_streams_can_be_read_in_turns(llm: LLM) -> None:
     assert [t for _, ids in mixed for t in ids] == llm.generate([6], GREEDY)[0].token_ids
 
 
+def test_many_prompts_stream_side_by_side(llm: LLM) -> None:
+    prompts = [[5, 6, 7], [8]]
+    params = [changed(GREEDY, max_tokens=6), changed(GREEDY, max_tokens=2)]
+    got: dict[int, list[int]] = {0: [], 1: []}
+    ended = []
+    for number, piece in llm.stream_all(prompts, params):
+        got[number] += piece.token_ids
+        ended += [number] * (piece.finish_reason is not None)
+    assert ended == [1, 0], "the shorter answer does not wait for the longer one"
+    outputs = llm.generate(prompts, params)
+    assert [got[0], got[1]] == [output.token_ids for output in outputs]
+    pieces = llm.stream_all([[5] * 40, [6] * 40], GREEDY)
+    next(pieces)
+    pieces.close()
+    assert not llm.engine.has_work and llm.engine.stats().num_blocks_used == 0
+
+
 def test_closing_a_stream_early_frees_its_blocks(llm: LLM) -> None:
     pieces = llm.stream([5] * 40, GREEDY)
     next(pieces)

@@ -122,7 +122,7 @@ def complete(
                     out.write(number, answer)
         except KeyboardInterrupt:
             out.close()
-            progress.say(f"interrupted: {progress.num_ended} of {total} answers had ended")
+            progress.say(f"interrupted: {progress.num_ended} of {total} answers are written")
             return INTERRUPTED
     return 0
 

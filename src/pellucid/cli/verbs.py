@@ -43,8 +43,11 @@ BEGIN = """first steps:
   pellucid VERB --help                  options and examples of a verb"""
 
 
-def run_verb(words: Sequence[str]) -> int:
-    """Parse `words` and run their verb; returns the exit status."""
+def run_verb(given: Sequence[str]) -> int:
+    """Parse the words `given` and run their verb; returns the exit status."""
+    words = list(given)
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     wait_briefly()  # before the verb's module imports torch
     parser = build_parser(words)
     if not words:
@@ -60,7 +63,8 @@ def run_verb(words: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = int(args.run(args))
-        sys.stdout.flush()
+        if sys.stdout:  # None where the caller closed it
+            sys.stdout.flush()
         return status
     except InputError as error:
         print(f"pellucid: {error}", file=sys.stderr)
