@@ -1,4 +1,4 @@
-#!/usr/bin/env python """What sampling parameters cost on a GPU: tokens a second of a full batch,
+#!/usr/bin/env python
 """What sampling parameters cost on a GPU: tokens a second of a full batch beside temperature alone.
 
     python bench/sampling.py [--json bench/results/sampling-h100.json]

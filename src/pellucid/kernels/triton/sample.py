@@ -402,7 +402,7 @@ def _draw(
     if TRUNCATED:
         floor = tl.load(least + row)
         x = tl.where(x >= floor, x, NEVER)
-        total = tl.where(floor == floor, total, NOTHING)
+        total = tl.where(floor == floor, total, float("nan"))
     scaled = (x - _finite(tl.max(x))) * inverse + _gumbel(key, token.to(tl.int64))
     score = tl.where(x == NEVER, NEVER, scaled)
     best = chunk * SIZE + tl.argmax(tl.where(warmth > 0, score, x), axis=0)
@@ -627,7 +627,7 @@ def _search(
     span = best - tl.min(tl.where(here & (top != NEVER), top, best))
     total = tl.sum(weight * tl.exp((top - best) * inverse))
     if total != total:  # some logit is no number: there is nothing to search for
-        tl.store(least + row, NOTHING)
+        tl.store(least + row, float("nan"))
         return
     high = _ordered(best) + 1
     bottom = tl.full([], BOTTOM, tl.int64)
