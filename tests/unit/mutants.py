@@ -268,7 +268,7 @@ def exercise(path: Path) -> Checkpoint:
     spec = checkpoint.spec
     weights = checkpoint.weights()
     for name in expected_weights(spec):
-        weights[name].data.numel()
+        weights[name].tensors[0].numel()
     rope_tables(spec, spec.context_length, CPU)
     tokenizer = checkpoint.tokenizer
     if tokenizer is None:

@@ -283,7 +283,7 @@ def test_weights_share_the_map(tmp_path: Path) -> None:
     ):
         weights = open_at(path).weights()
         name = "layers.1.down"
-        assert weights[name].data.data_ptr() == weights[name].data.data_ptr()
+        assert weights[name].tensors[0].data_ptr() == weights[name].tensors[0].data_ptr()
 
 
 def test_weight_bytes(tmp_path: Path) -> None:
@@ -305,21 +305,21 @@ def test_dummy(tmp_path: Path, family: str) -> None:
     weights = checkpoint.weights(torch.float32, "cpu")
     for name, shape in expected_weights(checkpoint.spec).items():
         weight = weights[name]
-        assert (weight.shape, weight.kind, weight.data.dtype) == (shape, "F32", torch.float32)
-        assert torch.equal(weight.data, weights[name].data)
+        assert (weight.shape, weight.kind, weight.tensors[0].dtype) == (shape, "F32", torch.float32)
+        assert torch.equal(weight.tensors[0], weights[name].tensors[0])
         if name.endswith("norm"):
-            assert (weight.data + checkpoint.spec.norm_offset == 1).all()
+            assert (weight.tensors[0] + checkpoint.spec.norm_offset == 1).all()
         elif len(shape) == 2:
-            assert weight.data.std().item() == pytest.approx(0.02, rel=0.1)
-    assert not torch.equal(weights["layers.0.q"].data, weights["layers.1.q"].data)
-    assert checkpoint.weights()["embed"].data.dtype == torch.bfloat16
+            assert weight.tensors[0].std().item() == pytest.approx(0.02, rel=0.1)
+    assert not torch.equal(weights["layers.0.q"].tensors[0], weights["layers.1.q"].tensors[0])
+    assert checkpoint.weights()["embed"].tensors[0].dtype == torch.bfloat16
 
 
 def test_dummy_gguf(tmp_path: Path) -> None:
     spec = spec_of(CONFIGS["llama"], tmp_path)
     file = write_gguf(tmp_path / "m.gguf", spec, numbers(spec))
     real, dummy = open_at(file).weights(), open_at(file, load_format="dummy").weights()
-    assert not torch.equal(real["layers.0.q"].data, dummy["layers.0.q"].dense(torch.float32))
+    assert not torch.equal(real["layers.0.q"].tensors[0], dummy["layers.0.q"].dense(torch.float32))
 
 
 @pytest.mark.parametrize("name", ["m.bin", "m.pt", "m.pth", "m.pkl", "m.ckpt"])
@@ -400,7 +400,7 @@ def test_a_head_that_is_not_the_embedding_is_not_tied(
         open_at(folder)
     untied = write_folder(tmp_path / "m", {**config, "tie_word_embeddings": False})
     if shape == (40, 64):
-        assert torch.equal(open_at(untied).weights()["lm_head"].data, head)
+        assert torch.equal(open_at(untied).weights()["lm_head"].tensors[0], head)
 
 
 @pytest.mark.parametrize(

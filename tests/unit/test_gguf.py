@@ -145,9 +145,9 @@ def test_only_llama_and_smollm3_are_reordered(tmp_path: Path) -> None:
         found = GgufWeights(GgufFile(path))
         for ours, theirs in (("q", "attn_q"), ("k", "attn_k")):
             stored = torch.from_numpy(weights[f"blk.0.{theirs}.weight"])
-            assert torch.equal(found[f"layers.0.{ours}"].data, stored) == same
+            assert torch.equal(found[f"layers.0.{ours}"].tensors[0], stored) == same
         stored = torch.from_numpy(weights["blk.0.attn_v.weight"])
-        assert torch.equal(found["layers.0.v"].data, stored)
+        assert torch.equal(found["layers.0.v"].tensors[0], stored)
 
 
 def test_rope_freqs_are_honoured(tmp_path: Path) -> None:
@@ -295,6 +295,6 @@ def test_damaged_anywhere(tmp_path: Path, sound: bytes, at: int, value: bytes) -
         file = GgufFile(path)
         check_weights(file.spec, file.entries, file.strangers, path)
         for name in expected_weights(file.spec):
-            assert GgufWeights(file)[name].data.numel()
+            assert GgufWeights(file)[name].tensors[0].numel()
     except ModelError as error:
         assert "\n" not in str(error)

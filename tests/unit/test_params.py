@@ -13,7 +13,8 @@ from pellucid import LLM, InputError, SamplingParams
 @pytest.mark.parametrize("name", ["top_k", "max_tokens", "min_tokens"])
 @pytest.mark.parametrize("value", [1 << 40, 1 << 63, 1 << 64, 10**30])
 def test_counts_beyond_any_model_mean_as_many_as_there_are(name: str, value: int) -> None:
-    params = SamplingParams(**{name: value})
+    fields: dict[str, Any] = {name: value}
+    params = SamplingParams(**fields)
     assert getattr(params, name) == (1 << 31) - 1
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(params), type=SamplingParams) == params
 

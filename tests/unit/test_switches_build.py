@@ -25,7 +25,7 @@ def made_of(value: Any, path: str = "", depth: int = 8) -> dict[str, str]:
         return found
     parts: dict[str, Any] = {}
     if isinstance(value, list | tuple):
-        parts = dict(enumerate(value[:3]))
+        parts = {str(index): part for index, part in enumerate(value[:3])}
     elif hasattr(value, "__dict__"):
         parts = vars(value)
     elif hasattr(value, "__slots__"):
@@ -39,7 +39,12 @@ def made_of(value: Any, path: str = "", depth: int = 8) -> dict[str, str]:
 
 
 def build(folder: Path, **options: Any) -> dict[str, str]:
-    given = {"load_format": "dummy", "device": "cpu", "dtype": "float32", "num_blocks": 8}
+    given: dict[str, Any] = {
+        "load_format": "dummy",
+        "device": "cpu",
+        "dtype": "float32",
+        "num_blocks": 8,
+    }
     return made_of(Engine(EngineConfig(model=str(folder), threads=1, **given, **options)))
 
 

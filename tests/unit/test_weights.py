@@ -87,7 +87,7 @@ def test_round_trip(tmp_path: Path, dtype: torch.dtype, sharded: bool) -> None:
     assert files.weight_bytes == dense_bytes(SPEC, dtype)
     found = SafetensorsWeights(files)
     for theirs, ours in NAMES.items():
-        assert torch.equal(found[ours].data, weights[theirs])
+        assert torch.equal(found[ours].tensors[0], weights[theirs])
         assert found[ours].dense(torch.float32).dtype == torch.float32
     with pytest.raises(KeyError):
         found["layers.0.q_norm"]
@@ -225,6 +225,6 @@ def test_opening_reads_no_weights(tmp_path: Path) -> None:
         file.truncate(8 + len(header) + size)
     start = time.perf_counter()
     files = SafetensorsFiles(tmp_path, SPEC)
-    assert SafetensorsWeights(files)["lm_head"].data[-1, -1] == 0
+    assert SafetensorsWeights(files)["lm_head"].tensors[0][-1, -1] == 0
     assert time.perf_counter() - start < 1.0
     assert files.weight_bytes == size
