@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import torch
 from hypothesis import given, settings
@@ -102,9 +104,12 @@ def test_what_a_row_needs_is_looked_up_by_place(
     tokens = torch.randint(-size, 50, (num,), generator=generator)
     places, draw_places = (torch.randint(0, size, (num,), generator=generator) for _ in range(2))
     out = [torch.full((num, 64 // page), -1, dtype=torch.int32, device=device) for _ in range(2)]
-    inputs = [t.to(device) for t in (tokens, torch.tensor(positions), places, draw_places)]
-    more = (tables, columns.int().to(device), sampled.to(device), page)
-    got, want = prepare(*inputs, *more, out[0]), prepare_twin(*inputs, *more, out[1])
+    inputs: list[Any] = [
+        *(t.to(device) for t in (tokens, torch.tensor(positions), places, draw_places)),
+        *(tables, columns.int().to(device), sampled.to(device), page),
+    ]
+    calls: tuple[Any, Any] = prepare, prepare_twin
+    got, want = (call(*inputs, rows) for call, rows in zip(calls, out, strict=True))
     for name in ("tokens", "slots", "contexts", "keys", "settings"):
         assert torch.equal(getattr(got, name), getattr(want, name)), name
     for i, position in enumerate(positions):

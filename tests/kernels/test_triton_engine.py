@@ -38,7 +38,7 @@ from pellucid.stages import NullClock
 PROMPTS = [[5, 9, 3, 77, 12, 4, 31], [8] * 21, [60, 2, 33]]
 NUM_BLOCKS = 24
 
-OFF = {
+OFF: dict[str, Any] = {
     "attention": "naive",
     "fused_kernels": "off",
     "weights": "dense",

@@ -20,7 +20,7 @@ from pellucid.kernels.triton import sample
 from pellucid.sampling import inversion
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
-SLOW = {
+SLOW: dict[str, Any] = {
     "deadline": None,
     "suppress_health_check": [HealthCheck.function_scoped_fixture],
 }
@@ -190,8 +190,8 @@ def test_a_draw_minds_neither_company_nor_place(small: None, device: str) -> Non
     together = sample.choose_truncated(logits, temperature, *cuts, keys)
     for i in range(5):
         one = slice(i, i + 1)
-        cut = [c[one] for c in cuts]
-        alone = sample.choose_truncated(logits[one], temperature[one], *cut, keys[one])
+        k, p, m = (c[one] for c in cuts)
+        alone = sample.choose_truncated(logits[one], temperature[one], k, p, m, keys[one])
         assert alone.tolist() == together[one].tolist()
 
 

@@ -7,7 +7,7 @@ are preempted. The baseline is everything off; it is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from pellucid.engine import resolve_here
 from pellucid.errors import InputError
 from pellucid.features import FEATURES
 from pellucid.model.checkpoint import open_checkpoint
+from pellucid.request import Row
+from pellucid.runner.steps import Launched, PaddedSteps
 
 pytestmark = pytest.mark.model
 
@@ -130,23 +132,26 @@ def test_a_seed_gives_the_same_tokens_in_any_company(smollm2_path: Path) -> None
     assert crowd[-1].token_ids == alone
 
 
+def record_logits(padded: PaddedSteps, into: list[torch.Tensor]) -> None:
+    """From here on, add every step's logits to `into`."""
+    launch = padded.launch
+
+    def launch_and_keep(rows: Sequence[Row]) -> Launched:
+        launched = launch(rows)
+        into.append(padded.logits[: len(launched.sampling)].clone())
+        return launched
+
+    padded.launch = launch_and_keep  # type: ignore[method-assign]
+
+
 @pytest.mark.gpu
 def test_graphs_give_the_bits_of_eager(smollm2_path: Path) -> None:
     """Logits of every step, compared as bits; also through sampling, whose noise is the same."""
     recorded: dict[str, list[torch.Tensor]] = {}
     for graphs in ("off", "on"):
         llm = LLM(str(smollm2_path), dtype="bfloat16", num_blocks=256, graphs=graphs)
-        padded = llm.engine.runner.padded
-        assert padded is not None
-        steps = recorded.setdefault(graphs, [])
-        run = padded.run
-
-        def keep(*args: Any, run: Any = run, steps: list[torch.Tensor] = steps) -> torch.Tensor:
-            logits: torch.Tensor = run(*args)
-            steps.append(logits.clone())
-            return logits
-
-        padded.run = keep  # type: ignore[assignment, method-assign]
+        padded = next(way for way in llm.engine.runner._ways if isinstance(way, PaddedSteps))
+        record_logits(padded, recorded.setdefault(graphs, []))
         for prompts in (PROMPTS, PROMPTS[:1], PROMPTS[:3]):
             params = SamplingParams(temperature=0.8, seed=3, max_tokens=NUM_TOKENS, ignore_eos=True)
             llm.generate(prompts, params)

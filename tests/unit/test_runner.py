@@ -6,6 +6,7 @@ What runs on a GPU only is in tests/kernels and carries the mark `gpu`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
@@ -343,7 +344,7 @@ def test_conflicts_are_never_silent() -> None:
     ],
 )
 def test_what_cannot_be_had_is_refused_by_name(
-    options: dict[str, str], words: str, tiny_folder: Path
+    options: dict[str, Any], words: str, tiny_folder: Path
 ) -> None:
     with pytest.raises(InputError, match=words):
         LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8, **options)

@@ -85,11 +85,12 @@ def drawn(logits: torch.Tensor, cases: list[Case], eos: tuple[int, ...] = ()) ->
     entries = [TokenLogprob(token, math.nan) for token in tokens.tolist()]
     if scores is not None:
         for n, i in enumerate(scored):
-            own, values, best = (
-                part[n].tolist() for part in (scores.own, scores.values, scores.tokens)
-            )
             entries[i] = logprob_of(
-                entries[i].token_id, own, values, best, cases[i].params.logprobs or 0
+                entries[i].token_id,
+                scores.own[n].item(),
+                scores.values[n].tolist(),
+                scores.tokens[n].tolist(),
+                cases[i].params.logprobs or 0,
             )
     return entries
 
@@ -117,7 +118,8 @@ def slow_truncate(logits: list[float], params: SamplingParams) -> list[float]:
     if params.top_k:
         order = order[: params.top_k]
     total = sum(weights[i] for i in order)
-    kept, mass = [], 0.0
+    kept: list[int] = []
+    mass = 0.0
     for i in order:
         assume(not kept or abs(mass - params.top_p * total) > 1e-5 * total)
         if kept and mass >= params.top_p * total:
@@ -177,7 +179,7 @@ def test_a_tiny_temperature_is_greedy() -> None:
 def test_a_seeded_row_does_not_mind_its_company(seed: int, company: int, place: int) -> None:
     generator = torch.Generator().manual_seed(company)
     logits = torch.randn(6, 300, generator=generator)
-    settings_ = [
+    settings_: list[dict[str, Any]] = [
         {},
         {"top_k": 5},
         {"top_p": 0.5, "presence_penalty": 1.0},
@@ -248,7 +250,11 @@ def test_tokens_are_counted_once_whoever_saw_them_first(
     prompt: list[int], answer: list[int], known: int
 ) -> None:
     """The host knows some at the start; each later one is counted by the step that computes it."""
-    penalties = {"repetition_penalty": 1.5, "presence_penalty": 0.5, "frequency_penalty": 0.25}
+    penalties: dict[str, Any] = {
+        "repetition_penalty": 1.5,
+        "presence_penalty": 0.5,
+        "frequency_penalty": 0.25,
+    }
     whole = [*prompt, *answer]
     begin = row(whole[: len(prompt) + min(known, len(answer))], len(prompt), **penalties)
     state = state_of([begin], 7)
@@ -285,8 +291,8 @@ def test_logits_without_a_token_say_so(
     logits: list[float], reason: int, temperature: float
 ) -> None:
     both = torch.tensor([logits, [0.0, 9.0, -math.inf]])
-    for more in ({}, {"top_k": 2}):
-        cases = [row(temperature=temperature, **more), row(temperature=0)]
+    for top_k in (0, 2):
+        cases = [row(temperature=temperature, top_k=top_k), row(temperature=0)]
         assert sample(both, cases) == [reason, 1], "and the neighbour does not mind"
 
 
@@ -327,8 +333,10 @@ def test_more_edited_tokens_than_there_is_room_for_are_refused() -> None:
     SamplingParams(logit_bias=dict.fromkeys(range(1024), 1.0))
     with pytest.raises(InputError, match=r"logit_bias.*at most 1024 tokens together, not 1025"):
         SamplingParams(
-            logit_bias=dict.fromkeys(range(1000), 1.0), stop_token_ids=range(25), min_tokens=1
-        )  # type: ignore[arg-type]
+            logit_bias=dict.fromkeys(range(1000), 1.0),
+            stop_token_ids=tuple(range(25)),
+            min_tokens=1,
+        )
 
 
 @pytest.mark.parametrize(
