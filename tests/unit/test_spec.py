@@ -415,3 +415,17 @@ def test_unknown_architecture_lists_the_known() -> None:
 )
 def test_what_we_do_not_know_is_refused(config: dict[str, Any], words: str) -> None:
     assert words in problem(config)
+
+
+@pytest.mark.parametrize(("kv_heads", "nbytes"), [(8, 131_072), (1, 16_384), (32, 524_288)])
+def test_keys_and_values_of_a_token_by_hand(kv_heads: int, nbytes: int) -> None:
+    """16-bit keys and values of 32 layers, heads of 128 dimensions: 2 * 32 * heads * 128 * 2."""
+    config = {**LLAMA31, "num_key_value_heads": kv_heads}
+    assert 2 * parse(config).kv_numbers_per_token == nbytes
+
+
+@pytest.mark.parametrize(
+    "odd", [{"num_local_experts": 8}, {"architectures": ["MixtralForCausalLM"]}]
+)
+def test_experts_are_refused(odd: dict[str, Any]) -> None:
+    assert "not supported" in problem({**MISTRAL, **odd})
