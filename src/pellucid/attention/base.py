@@ -1,12 +1,14 @@
 """What every attention backend is given and must return.
 
-A step's tokens of all rows stand one behind the other. Row r's new tokens are `queries` of them;
-they see the first `context` positions of their sequence, which end with the tokens themselves:
-query i of a row with n new tokens sees positions 0 .. context - n + i, less those that fell out of
-a sliding window.
+The tokens of all rows of a step stand one behind the other; a row's new tokens are the slice
+`queries` of them. They attend to the first `context` positions of their sequence, of which they are
+the last: query i of a row with n new tokens sees positions 0 .. context - n + i, without those that
+have left a sliding window. Example: a sequence has 100 tokens stored and brings 3 more. Then
+context is 103, and its three queries see 101, 102 and 103 positions.
 
-A backend sees the rows of a step once, in `prepare`, and makes of them whatever its layers need;
-`attend` is called for each layer with that.
+A step has many layers, and its rows are the same in each. So a backend is given the rows once, in
+`prepare`, and turns them into the form that its kernels want; `attend` gets that form for each
+layer.
 """
 
 from __future__ import annotations
@@ -25,9 +27,9 @@ class AttentionRow:
     """One row of the ragged batch."""
 
     queries: slice
-    """Which of the step's tokens are this row's."""
+    """Where the row's new tokens stand among the step's tokens."""
     context: int
-    """Tokens to attend to, the row's own included."""
+    """Positions to attend to, the row's new tokens included."""
     blocks: list[int]
     """Block table, as long as `context` needs."""
 
@@ -63,25 +65,33 @@ class AttentionBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PaddedRows:
-    """Rows of any lengths in places that stay: tensors on the device, or numpy on the host."""
+    """Up to N rows of any lengths, in arrays of fixed size: tensors on the device, or their image
+    in numpy on the host.
+
+    Each row counts once: as a long row if it has several new tokens, as a single row if it has one.
+    In the other list its context is 0, as are the contexts beyond the last row. With R = 1 there is
+    no list of single rows: the one row counts as long, whatever its length.
+    """
 
     tiles: Any
-    """int32 [most_tiles, 2], begins with what `tiles_of` gave"""
+    """int32 [most_tiles, 2]: the result of `tiles_of`; what stands behind it is not read"""
     rows: Any
-    """int32 [N, 3]: first token, new tokens, context of long rows; zeros for others, or for none"""
+    """int32 [N, 3], long rows: first token, new tokens, context"""
     firsts: Any
-    """int32 [R]: first tokens …"""
+    """int32 [R], single rows: the token"""
     contexts: Any
-    """int32 [R]: … and contexts of rows of one token; 0 for others, or for none. With R = 1 that
-    one row counts as long, whatever its length."""
+    """int32 [R], single rows: the context"""
     tables: Any
-    """int32 [N, blocks]"""
+    """int32 [N, blocks]: block tables of all rows"""
 
 
 @runtime_checkable
 class PaddedAttention(AttentionBackend, Protocol):
-    """A backend that can also work from tensors alone, as a captured graph must: what they hold may
-    have changed when `attend`'s launches are replayed."""
+    """A backend whose rows can lie on the device alone.
+
+    A captured graph needs that: its launches of `attend` are replayed for other rows, which the
+    host has written to the same tensors.
+    """
 
     def prepare_decode(self, contexts: torch.Tensor, tables: torch.Tensor) -> Any:
         """Rows of one new token each, in order: contexts int32 [R], tables int32 [R, blocks]."""
@@ -90,7 +100,7 @@ class PaddedAttention(AttentionBackend, Protocol):
         """Rows of any lengths."""
 
     def tiles_of(self, rows: Sequence[tuple[int, int, int]]) -> list[tuple[int, int]]:
-        """What `PaddedRows.tiles` begins with for rows (first token, new tokens, context)."""
+        """The list for `PaddedRows.tiles` of rows (first token, new tokens, context)."""
 
     def most_tiles(self, num_tokens: int, num_rows: int) -> int:
-        """The length of the longest list that `tiles_of` gives for so many tokens and rows."""
+        """The longest list that `tiles_of` can give for so many tokens and rows, in entries."""

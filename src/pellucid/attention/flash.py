@@ -6,7 +6,7 @@ the chunks' partial softmaxes are merged (Flash-Decoding, Dao et al. 2023). It n
 copy of the keys, wherever their blocks lie, and one call serves all such rows of a step.
 
 Rows with many new tokens are bound by arithmetic and not by memory; torch's tiled kernel is as fast
-there, so they take the road of `sdpa.py`.
+there, so `sdpa.py` computes them.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import torch
 from pellucid.attention.base import AttentionRow, AttentionShape
 from pellucid.attention.paged import PagedRow, page
 from pellucid.attention.sdpa import attend_rows
-from pellucid.kernels.cpu.step import SingleRows, StepKernels
+from pellucid.kernels.cpu.step import RowTables, StepKernels
 from pellucid.kernels.kv import KVLayer
 
 
 class FlashRows:
-    """A step's rows, by the road that they take."""
+    """A step's rows: with several new tokens, for torch, and with one, for our kernel."""
 
     def __init__(self, rows: list[AttentionRow], device: torch.device) -> None:
         single = [row for row in rows if row.num_new == 1]
         self.long: list[PagedRow] = page([row for row in rows if row.num_new > 1], device)
-        self.single = SingleRows(
+        self.single = RowTables(
             [row.queries.start for row in single],
             [row.context for row in single],
             [row.blocks for row in single],

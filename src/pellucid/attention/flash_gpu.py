@@ -59,14 +59,14 @@ class SingleRows:
 
 @dataclass(frozen=True, slots=True)
 class GpuRows:
-    """A step's rows, by the road that they take."""
+    """A step's rows, by the kernel that computes them; None where there are none of a kind."""
 
     long: LongRows | None
     single: SingleRows | None
 
 
 class FlashGpuAttention:
-    """Our kernels."""
+    """The `PaddedAttention` of our GPU kernels."""
 
     def __init__(
         self, group: int, kv_heads: int, head_dim: int, block_size: int, dtype: torch.dtype
@@ -190,6 +190,6 @@ def num_multiprocessors(device: torch.device) -> int:
 
 
 def padded_tables(tables: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Block tables of equal length; what is added is never looked at."""
+    """Block tables made equally long with zeros, which lie behind every context: never read."""
     longest = max(map(len, tables))
     return [[*table, *[0] * (longest - len(table))] for table in tables]

@@ -1,9 +1,10 @@
 """The decoder: every supported family, written once.
 
-Tokens of all sequences stand one behind the other, [tokens, ...]; only attention looks at which
-belong together. The units are the ones that a kernel can fuse later (norm + linear, linear +
-residual, gate·up + activation, QK-norm + rotation + KV write), and the clock laps at the borders
-of the stages that everything else in the project reports.
+The tokens of all sequences stand one behind the other, [tokens, ...]; only attention looks at which
+of them belong together. A layer is written in units that a kernel can compute at once (norm +
+matrix, matrix + residual, gate·up + activation, QK-norm + rotation + KV write). Whether one does is
+decided in `kernels/units.py`. The clock laps at the borders of the stages that the whole project
+reports.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ class Batch:
     tokens: torch.Tensor
     """int64 [T]"""
     positions: torch.Tensor
-    """int64 [T], within each one's own sequence"""
+    """int64 [T], of each token in its own sequence"""
     slots: torch.Tensor
-    """int64 [T], where in the KV pool each one's keys and values go"""
+    """int64 [T], where in the KV pool each token's keys and values go"""
     rows: Any
-    """The R rows as the attention backend wants them"""
+    """The R rows, in the form that the attention backend's `prepare` gives them"""
     keep: torch.Tensor | None = None
-    """int64 [K], the tokens whose hidden states are wanted; None: all. The rest of the model needs
-    nothing of the others once their keys and values are stored."""
+    """int64 [K], the tokens whose hidden states the caller wants; None: all. A prompt of 500 tokens
+    needs only its last one, to choose the next token: the last layer computes keys and values for
+    all 500, and attention, output and MLP for that one."""
     kept_rows: Any = None
     """The K tokens as rows of one token each, for the attention backend; None without `keep`."""
 
@@ -83,8 +85,7 @@ class Layer:
         clock: Clock,
         keep: torch.Tensor | None = None,
     ) -> Stream:
-        """The residual stream [T, hidden] with both branches added, or about to be; of the tokens
-        `keep` only, if given."""
+        """The residual [T, hidden] after this layer; with `keep`, of those tokens only."""
         spec, units = self.spec, self.units
         kv = cache.layers[self.index]
         stream, qkv = units.norm_linear(stream, self.attn_norm, self.qkv, clock)
@@ -186,16 +187,16 @@ class Decoder:
     def forward(
         self, batch: Batch, cache: KVPool, attention: AttentionBackend, clock: Clock
     ) -> Stream:
-        """Hidden states [T] of the batch's tokens before the final norm; [K] if it keeps K of them.
+        """Hidden states before the final norm: [T, hidden], or [K, hidden] if the batch keeps K.
 
-        Only the last layer can leave tokens out: until then each one's keys and values are still to
-        be made from its hidden state.
+        Only the last layer can leave tokens out: every layer makes each token's keys and values
+        from the token's hidden state, which the layer before must have computed.
         """
         x = self.embed(batch.tokens)
         stream = Stream(x.float(), None, x)
         if self.embedding_scale != 1.0:
             stream = Stream(stream.x * self.embedding_scale)
-        ropes = {layer.rope for layer in self.layers}
+        ropes = dict.fromkeys(layer.rope for layer in self.layers)
         rotations = {rope: rope.at(batch.positions) for rope in ropes}
         clock.lap("embed")
         for layer in self.layers:
@@ -204,7 +205,7 @@ class Decoder:
         return Stream(stream.total, None, stream.rounded)
 
     def logits(self, hidden: Stream, clock: Clock, out: torch.Tensor | None = None) -> torch.Tensor:
-        """hidden [rows] → float32 [rows, vocab]; in `out`, if given."""
+        """Final norm and head: float32 [rows, vocab], written to `out`, if given."""
         logits = self.units.norm_logits(hidden, self.norm, self.head, clock, out)
         if cap := self.spec.logit_softcap:
             logits.div_(cap).tanh_().mul_(cap)

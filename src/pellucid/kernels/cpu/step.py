@@ -52,8 +52,8 @@ class _Attend(ctypes.Structure):
     ]
 
 
-class SingleRows:
-    """Where the rows with one new token are, for all layers of a step."""
+class RowTables:
+    """The rows with one new token of a step, as the arrays that `attend_one` of step.c reads."""
 
     def __init__(
         self, tokens: Sequence[int], contexts: Sequence[int], tables: Sequence[Sequence[int]]
@@ -167,7 +167,7 @@ class StepKernels:
         q: Tensor,
         kv: KVLayer,
         out: Tensor,
-        rows: SingleRows,
+        rows: RowTables,
         *,
         scale: float,
         window: int,

@@ -77,7 +77,7 @@ class Scratch(NamedTuple):
 def make_scratch(
     num_rows: int, heads: int, dim: int, num_splits: int, device: torch.device, num_new: int = 1
 ) -> Scratch:
-    """Enough for launches of up to so many rows, new tokens and splits."""
+    """A scratch that is large enough for up to so many rows, new tokens and splits."""
     lines = num_rows * num_new * heads * num_splits
     return Scratch(
         torch.empty(lines * dim, dtype=torch.float32, device=device),
@@ -87,7 +87,7 @@ def make_scratch(
 
 
 def choose_splits(num_rows: int, kv_heads: int, max_context: int, num_sms: int) -> int:
-    """Programs per row and KV head: enough to fill the chip, none for less than a short stretch."""
+    """Programs per row and KV head: enough to fill the chip, each with `SPLIT_TOKENS` at least."""
     wanted = PROGRAMS_PER_SM * num_sms // (num_rows * kv_heads)
     return max(1, min(wanted, max_context // SPLIT_TOKENS, MAX_SPLITS))
 

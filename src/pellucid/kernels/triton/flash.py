@@ -360,7 +360,7 @@ def flash_attention(
 
 
 def check(q: Tensor, kv: KVLayer, out: Tensor) -> None:
-    """What both attention kernels ask of their tensors. Raises ValueError."""
+    """Raise ValueError unless the tensors are as every attention kernel here needs them."""
     keys, values = kv.keys, kv.values
     _, page_size, kv_heads, dim = keys.shape
     if q.shape != out.shape or q.shape[2] != dim or q.shape[1] % kv_heads:

@@ -119,7 +119,7 @@ def _slot(count, STAGES: gl.constexpr):
 
 @gluon.jit
 def _turns(total):
-    """How many of the `total` items this program takes."""
+    """How many of the `total` work items this program takes."""
     programs = gl.num_programs(0)
     rounds = total // programs
     return rounds + (_item(rounds) < total).to(gl.int32)
@@ -127,7 +127,9 @@ def _turns(total):
 
 @gluon.jit
 def _item(turn):
-    """The item of a turn: there and back again through the programs."""
+    """This program's work item number `turn`. Items are dealt to programs 0, 1, …, n-1 and then
+    back from n-1 to 0, so that the programs with the heaviest items of one round get the lightest
+    of the next."""
     programs = gl.num_programs(0)
     program = gl.program_id(0)
     back = turn % 2
@@ -136,7 +138,8 @@ def _item(turn):
 
 @gluon.jit
 def _locate(turn, work, GROUP: gl.constexpr, BLOCK_N: gl.constexpr):
-    """What this program does in a turn: head, row's table and numbers, and the range of keys."""
+    """This program's work item number `turn`: its head, its row's table and numbers, and the range
+    of its keys."""
     QUERIES: gl.constexpr = 128 // GROUP
     tiles, rows, tables, table_stride, num_tiles, kv_heads, heads_together = work
     item = _item(turn)
@@ -161,7 +164,7 @@ def _locate(turn, work, GROUP: gl.constexpr, BLOCK_N: gl.constexpr):
 
 @gluon.jit
 def _produce(work, boxes, rings, GROUP: gl.constexpr, PAGE_SIZE: gl.constexpr):
-    """The producer: every tile of keys and values, in the order in which consumers want them."""
+    """The producer: fetch every tile of keys and values, in the order in which consumers read."""
     key_boxes, value_boxes, box_page, box_head, box_column = boxes
     k_ring, k_full, k_empty, v_ring, v_full, v_empty = rings
     STAGES: gl.constexpr = k_ring.shape[0]
@@ -250,7 +253,8 @@ def _walk(
     WHICH: gl.constexpr,
     IN_TURNS: gl.constexpr,
 ):
-    """All but the first: scores of a tile while the tile before is summed, then its weights.
+    """All key tiles but the first: ask for a tile's scores while the matrix units still sum the
+    tile before, then turn the scores into weights.
 
     tiles: (how many, the first that no line sees the whole of); count: of tiles before this walk;
     turns: (barriers, number of turns before the walk's step 0).
