@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,12 @@ from typing import Any
 
 import pytest
 from real_server import Program, serving
-from test_restart import SERVED_AGAIN_S, check_killed_streams, kill_under_streams
+from test_restart import (
+    SERVED_AGAIN_S,
+    check_killed_streams,
+    kill_under_streams,
+    stream_to_the_end,
+)
 
 from pellucid.explore import runfile
 
@@ -40,11 +46,16 @@ LONG = {"max_tokens": 900, "ignore_eos": True, "stream": True}
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(TINY))
     (folder / "generation_config.json").write_text(json.dumps({"temperature": 0.7, "top_k": 50}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(folder: Path) -> Iterator[Program]:
     options = ["--load-format", "dummy", "--dtype", "float32", "--device", "cpu"]
     with serving("--model", str(folder), *options) as program:
         yield program
@@ -148,6 +159,36 @@ def test_a_killed_engine_comes_back_the_same(tiny: Program) -> None:
     )  # most of it is importing torch, on a machine that may be busy
     assert ids_of(tiny.complete(PROMPT, **GREEDY)) == before
     assert tiny.health()["restarts"] == 1
+
+
+def test_an_error_in_a_kernel_ends_one_stream_of_several(start: Any, folder: Path) -> None:
+    """What each client sees: one its tokens and then the error, the others their whole answers."""
+    command = (sys.executable, str(Path(__file__).with_name("fragile_worker.py")), str(folder))
+    with start(command=command, tokenizer=None) as server:
+        sound, guilty = [5] * 40, [6] * 21  # the second comes to 25 tokens, the first are beyond
+        begun = threading.Semaphore(0)
+        ends: dict[int, list[str]] = {}
+
+        def ask(number: int, prompt: list[int]) -> None:
+            ends[number] = stream_to_the_end(server.url, prompt, begun, max_tokens=60)
+
+        prompts = [sound, sound, guilty, sound]
+        threads = [threading.Thread(target=ask, args=item) for item in enumerate(prompts)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        *tokens, last = [json.loads(event) for event in ends.pop(2)]
+        assert sum(len(ids_of(chunk)) for chunk in tokens) == 4
+        assert last["error"]["code"] == "engine_error"
+        assert "an illegal instruction was met" in last["error"]["message"]
+        for events in ends.values():
+            *chunks, done = events
+            assert done == "[DONE]"
+            assert sum(len(ids_of(json.loads(chunk))) for chunk in chunks) == 60
+        body = {"prompt": sound, "max_tokens": 1}
+        assert server.http().post("/v1/completions", json=body).status_code == 200
+        assert server.http().get("/health").json()["restarts"] == 0
 
 
 @pytest.mark.model

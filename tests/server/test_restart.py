@@ -30,9 +30,11 @@ BROKEN = (sys.executable, "-c", "import sys; sys.exit('no memory left')")
 SLEEPS = (sys.executable, "-c", "import sys; sys.stdin.read()")
 
 
-def stream_to_the_end(url: str, prompt: Any, begun: threading.Semaphore) -> list[str]:
+def stream_to_the_end(
+    url: str, prompt: Any, begun: threading.Semaphore, max_tokens: int = 1000
+) -> list[str]:
     """The data of a stream's events."""
-    body = {"prompt": prompt, "stream": True, "max_tokens": 1000, "ignore_eos": True}
+    body = {"prompt": prompt, "stream": True, "max_tokens": max_tokens, "ignore_eos": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=30) as response:
         assert response.status_code == 200
         events = []
