@@ -257,12 +257,12 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
     fused, gemv = resolved.fused_kernels == "on", resolved.gemv == "on"
     with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
         loader = Loader(
-            spec,
-            checkpoint.weights(dtype, device),
-            dtype,
-            device,
-            resolved.weights,
-            make_units(fused, gemv, device, dtype),
+            spec=spec,
+            weights=checkpoint.weights(dtype, device),
+            dtype=dtype,
+            device=device,
+            method=resolved.weights,
+            units=make_units(fused, gemv, device, dtype),
         )
         model = Decoder(spec, loader, resolved.context_length)
     heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)

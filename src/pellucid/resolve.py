@@ -7,8 +7,7 @@ before any weight is read, and gives a reason for each value. An explicit wish t
 granted is an `InputError` that names the option and the remedy; "auto" gives way instead.
 
 It is a pure function of plain records and imports no torch, so that every case of every GPU is
-tested on a machine without one. `runner/machine.py` fills in `MachineFacts`, and the engine builds
-what `Resolved` says.
+tested on a machine without one. `facts.py` describes machines; the engine builds what comes out.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.facts import FIRST_CAPABILITY, Here, MachineFacts
 from pellucid.features import FEATURES, by_key, check_conflicts, excluded
 from pellucid.model.spec import ModelSpec
 
@@ -37,41 +37,8 @@ FEWEST_DIMENSIONS = 16
 FEWEST_BLOCK_TOKENS = 16
 """In a block of the KV cache, for the same kernels."""
 
-FIRST_CAPABILITY = (8, 0)
-"""Compute capability (Ampere) from which Triton supports NVIDIA GPUs, and from which they have
-units for bfloat16."""
-
-CPU_KERNEL_DTYPES = ("float32", "bfloat16")
-"""What the C kernels compute in."""
-
 ASKED = "asked for"
 DEFAULT = "the default"
-
-
-def nothing() -> str:
-    """No reason against it."""
-    return ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineFacts:
-    """What a machine has, as far as a value depends on it."""
-
-    gpu: str = ""
-    """Name of the GPU that torch can use; empty: there is none."""
-    capability: tuple[int, int] = (0, 0)
-    """Its compute capability: (8, 0) is an A100, (9, 0) an H100."""
-    has_triton: bool = False
-    """Whether Triton, which compiles the GPU's kernels, is installed."""
-    has_bf16_units: bool = False
-    """Whether the CPU multiplies bfloat16 matrices in hardware."""
-    threads: int = 1
-    """CPU threads that torch uses in this process."""
-    why_no_cpu_kernels: Callable[[], str] = nothing
-    """Why the C kernels cannot be had; empty if they can. Asked only if something depends on it,
-    since they are compiled on first use."""
-    packs: frozenset[str] = frozenset()
-    """Kinds of 4- to 8-bit blocks that the C kernels multiply as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,43 +124,6 @@ def resolve(
         why={key: answer.why for key, answer in answers.items()},
         **{key: answer.value for key, answer in answers.items()},
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Here:
-    """The machine, and which device and numbers of it are used; which kernels run there."""
-
-    machine: MachineFacts
-    device: str
-    dtype: str
-
-    @property
-    def is_gpu(self) -> bool:
-        return self.device == "cuda"
-
-    def why_no_triton(self) -> str:
-        """Why kernels compiled by Triton do not run here; empty if they do."""
-        if not self.is_gpu:
-            return f"its kernels are for an NVIDIA GPU, and the device is {self.device}"
-        if not self.machine.has_triton:
-            return "its kernels need Triton, which is not installed"
-        if self.machine.capability < FIRST_CAPABILITY:
-            needed, found = (
-                ".".join(map(str, pair)) for pair in (FIRST_CAPABILITY, self.machine.capability)
-            )
-            return (
-                f"its kernels need a GPU of compute capability {needed} or more, and "
-                f"{self.machine.gpu} has {found}"
-            )
-        return ""
-
-    def why_no_cpu_kernels(self) -> str:
-        """Why the C kernels that compute in the model's dtype do not run here."""
-        if self.is_gpu:
-            return f"its kernels are for the CPU, and the device is {self.device}"
-        if self.dtype not in CPU_KERNEL_DTYPES:
-            return f"its kernels are for {' and '.join(CPU_KERNEL_DTYPES)}, not {self.dtype}"
-        return self.machine.why_no_cpu_kernels()
 
 
 # --- where, and in what numbers and sizes --------------------------------------------------------

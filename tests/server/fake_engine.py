@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.facts import MachineFacts
 from pellucid.model.spec import ModelSpec
 from pellucid.request import (
     EngineInfo,
@@ -26,7 +27,7 @@ from pellucid.request import (
     Stats,
     TokenLogprob,
 )
-from pellucid.resolve import MachineFacts, resolve
+from pellucid.resolve import resolve
 
 BOS, EOS, PAD, ODD = 256, 257, 258, 259
 SPECIALS = {BOS: "<bos>", EOS: "<eos>", PAD: "<pad>"}

@@ -13,9 +13,10 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.explore.work import FEW_PACKED, SHARED_POSITIONS, UNSHARED_HEADS
 from pellucid.explore.workload import Choices, settled
+from pellucid.facts import MachineFacts
 from pellucid.kernels.cpu.linear import MAX_FEW
 from pellucid.model.spec import ModelSpec
-from pellucid.resolve import MachineFacts, resolve
+from pellucid.resolve import resolve
 
 SPEC = ModelSpec(
     family="llama",

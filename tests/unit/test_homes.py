@@ -20,7 +20,7 @@ from pellucid.features import FEATURES, Feature
 
 SOURCE = Path(pellucid.__file__).parent
 ROOT = {
-    *("config.py", "features.py", "resolve.py"),  # what is asked for, and what it comes to
+    *("config.py", "facts.py", "features.py", "resolve.py"),  # asked for, and what it comes to
     *("attention/__init__.py", "kernels/__init__.py"),  # make by name
 }
 OUTSIDE = ("explore/", "cli/")

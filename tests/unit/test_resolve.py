@@ -13,6 +13,7 @@ import torch
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.facts import CPU_KERNEL_DTYPES, MachineFacts
 from pellucid.features import FEATURES, by_key
 from pellucid.kernels import KINDS
 from pellucid.kernels.cpu.step import TYPES
@@ -20,9 +21,7 @@ from pellucid.model.spec import ModelSpec
 from pellucid.resolve import (
     BLOCK_SIZES,
     CHUNKS,
-    CPU_KERNEL_DTYPES,
     MOST_GPU_ROWS,
-    MachineFacts,
     Resolved,
     resolve,
 )

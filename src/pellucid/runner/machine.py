@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from pellucid.cache.formats import KVFormat
+from pellucid.facts import MachineFacts
 from pellucid.kernels import KINDS, why_no_cpu_kernels
-from pellucid.resolve import MachineFacts, Resolved
+from pellucid.resolve import Resolved
 
 
 @dataclass(frozen=True, slots=True)
