@@ -288,3 +288,11 @@ def test_what_has_a_role_is_special(tmp_path: Path) -> None:
         special_tokens_map={"additional_special_tokens": ["<two>"]},
     )
     assert tokenizer.encode("<one>") == [NEW] and tokenizer.vocab_size == NEW + 1
+
+
+def test_a_panic_of_the_library_is_a_damaged_file(tmp_path: Path) -> None:
+    content = tokenizer_json(byte_level_metadata())
+    content["model"] |= {"continuing_subword_prefix": "xx", "merges": [["h", "e"], ["l", ""]]}
+    content["model"]["vocab"][""] = len(content["model"]["vocab"])
+    with pytest.raises(ModelError, match=r"tokenizer\.json: .*fetch the file again"):
+        Tokenizer.from_folder(save_folder(tmp_path / "model", content))

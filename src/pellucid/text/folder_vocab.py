@@ -83,7 +83,10 @@ def load(path: Path) -> Library:
         )
     try:
         library = Library.from_file(str(path))
-    except Exception as error:  # the library raises plain Exception
+    except BaseException as error:
+        # The library raises plain Exception, and a panic of its Rust code is not even that.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ModelError(f"{path}: {one_line(error)}; fetch the file again") from error
     library.no_truncation()
     library.no_padding()
