@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pellucid.errors import InputError
 from pellucid.request import (
     FinishReason,
     Output,
@@ -149,3 +150,32 @@ class Answer:
             total_s=now - self.arrival,
             num_preemptions=self.num_preemptions,
         )
+
+
+def token_limit(request: Request, context_length: int, capacity: int) -> int:
+    """Tokens that an answer may have in all, prompt included; `InputError` if the request could
+    never be completed.
+
+    capacity: tokens that a single sequence may have in the KV cache.
+    """
+    num_prompt, wanted = len(request.prompt_token_ids), request.params.max_tokens
+    if num_prompt == 0:
+        raise InputError("the prompt is empty: it must have at least one token", param="prompt")
+    for most, what, remedy in (
+        (
+            context_length,
+            "this model's maximum context length",
+            "shorten the prompt or lower max_tokens",
+        ),
+        (capacity, "what the KV cache holds", "raise memory or num_blocks"),
+    ):
+        if num_prompt + (wanted or 1) > most:
+            raise InputError(  # in words that client libraries look for
+                f"The prompt is too long: {what} is {most} tokens, but the prompt has "
+                f"{num_prompt} tokens and {wanted or 'at least 1'} more are asked for: "
+                f"{remedy}",
+                param="max_tokens" if wanted and num_prompt < most else "prompt",
+                code="context_length_exceeded",
+            )
+    most = min(context_length, capacity)
+    return most if wanted is None else num_prompt + wanted

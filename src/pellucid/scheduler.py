@@ -39,11 +39,10 @@ from collections.abc import Sequence as Several
 from dataclasses import dataclass, field
 
 from pellucid.admission import choose_admission
-from pellucid.answer import Answer
+from pellucid.answer import Answer, token_limit
 from pellucid.cache.blocks import BlockPool, BlockTable
 from pellucid.cache.prefix import NoPrefix, Prefix, PretendedPrefix, SiblingPrefix
 from pellucid.config import EngineConfig
-from pellucid.errors import InputError
 from pellucid.request import (
     UNKNOWN,
     Output,
@@ -144,7 +143,9 @@ class Scheduler:
 
     def add(self, request: Request, open_text: Callable[[], Text]) -> None:
         """Queue the request's `n` sequences; `InputError` if they could never be completed."""
-        limit = self._limit(request)
+        # The last token's own keys and values are never needed, hence the one more.
+        capacity = self.pool.num_blocks * self.pool.block_size + 1
+        limit = token_limit(request, self.context_length, capacity)
         seed = request.params.seed
         base = random.getrandbits(62) if seed is None else seed
         leader: Sequence | None = None
@@ -269,31 +270,6 @@ class Scheduler:
     def _new_id(self) -> int:
         self._next_id += 1
         return self._next_id
-
-    def _limit(self, request: Request) -> int:
-        num_prompt, wanted = len(request.prompt_token_ids), request.params.max_tokens
-        if num_prompt == 0:
-            raise InputError("the prompt is empty: it must have at least one token", param="prompt")
-        # The last token's own keys and values are never needed, hence the one more.
-        capacity = self.pool.num_blocks * self.pool.block_size + 1
-        for most, what, remedy in (
-            (
-                self.context_length,
-                "this model's maximum context length",
-                "shorten the prompt or lower max_tokens",
-            ),
-            (capacity, "what the KV cache holds", "raise memory or num_blocks"),
-        ):
-            if num_prompt + (wanted or 1) > most:
-                raise InputError(  # in words that client libraries look for
-                    f"The prompt is too long: {what} is {most} tokens, but the prompt has "
-                    f"{num_prompt} tokens and {wanted or 'at least 1'} more are asked for: "
-                    f"{remedy}",
-                    param="max_tokens" if wanted and num_prompt < most else "prompt",
-                    code="context_length_exceeded",
-                )
-        most = min(self.context_length, capacity)
-        return most if wanted is None else num_prompt + wanted
 
     def _admit_waiting(self) -> None:
         """Let waiting sequences join, in order, as far as blocks and `max_seqs` go."""

@@ -21,14 +21,14 @@ from pellucid.kernels.triton.decode import (
     decode_attention,
     make_scratch,
 )
-from pellucid.kernels.triton.flash import Tiling, flash_attention, make_tiles, most_tiles
+from pellucid.kernels.triton.flash import FlashTiling, flash_attention, make_tiles, most_tiles
 
 # NumPy has no bfloat16, and the interpreter multiplies its bits as integers.
 ON_GPU = torch.cuda.is_available()
 DTYPES = [torch.float32, torch.float16] + [torch.bfloat16] * ON_GPU
 ERRORS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
-SMALL = Tiling(16, 16, 4, 2, False, 2)
-PAGES = Tiling(16, 16, 4, 3, True, 2)
+SMALL = FlashTiling(16, 16, 4, 2, False, 2)
+PAGES = FlashTiling(16, 16, 4, 3, True, 2)
 """`SMALL` with the copy engine (which the interpreter has too)."""
 
 
@@ -99,7 +99,7 @@ def expect(case: Case, **options: Any) -> None:
     torch.testing.assert_close(case.out.double(), want, atol=error, rtol=error)
 
 
-def flash(case: Case, tiling: Tiling = SMALL, **options: Any) -> None:
+def flash(case: Case, tiling: FlashTiling = SMALL, **options: Any) -> None:
     group = case.q.shape[1] // case.keys.shape[2]
     device = case.q.device
     tiles = listed(case.rows, group, tiling.block_m)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 
 from pellucid.kernels.reference import steps as twin
-from pellucid.kernels.triton.gemv import Tiling, config, gemv
+from pellucid.kernels.triton.gemv import GemvTiling, config, gemv
 
 STEP = {torch.float32: 4e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 GATES = st.sampled_from(["", "silu", "gelu_tanh"])
@@ -86,7 +86,7 @@ def test_dot(device: str, tokens: int, n: int, k: int, extras: str, gate: str, s
     # The interpreter's tl.dot takes bfloat16's bits for integers; tensor cores round float32.
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     x, weight, more = operands(device, dtype, seed, (tokens, n, k), extras, gate)
-    tiling = Tiling("dot", 32, 64, 2, stages=2)
+    tiling = GemvTiling("dot", 32, 64, 2, stages=2)
     got, want = gemv(x, weight, **more, tiling=tiling), twin.gemv(x, weight, **more)
     error = 3e-2 if dtype == torch.bfloat16 else 1e-5  # with a norm, x·g is rounded too
     torch.testing.assert_close(got, want, atol=error, rtol=error)
@@ -97,7 +97,7 @@ def test_the_same_sum_however_it_is_cut(device: str, tokens: int) -> None:
     x, weight, more = operands(device, torch.float32, 7, (tokens, 6, 640), "bnr", "silu")
     want = twin.gemv(x, weight, **more)
     for rows, block_k, warps in ((2, 128, 1), (4, 256, 2), (8, 1024, 4)):
-        close(gemv(x, weight, **more, tiling=Tiling("fma", rows, block_k, warps)), want)
+        close(gemv(x, weight, **more, tiling=GemvTiling("fma", rows, block_k, warps)), want)
 
 
 def test_strided_rows(device: str) -> None:

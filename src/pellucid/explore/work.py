@@ -18,10 +18,10 @@ layer does to one token is the same everywhere, so a stage is a sum over kinds o
 one window, and the last one, which computes only the tokens that are sampled from once every
 token's keys and values are stored.
 
-Layout: `load_of` cuts a `Workload` into steps (Rows), and each step into kernels (Work): what is
-around the layers, then one layer of each kind, in the order in which they run, with how many there
-are of it. The result is a `Load`. Of the machine it has to know one thing, CPU or GPU: that decides
-what `auto` means (`settled`) and how a step's kernels get onto it (`launching_of`).
+Layout: `load_of` cuts a `Workload` into steps (`AlikeRows`), and each step into kernels (`Work`):
+what is around the layers, then one layer of each kind, in the order in which they run, with how
+many there are of it. The result is a `Load`. Of the machine it has to know one thing, CPU or GPU:
+that decides what `auto` means (`settled`) and how a step's kernels get onto it (`launching_of`).
 
 Counted: matrices at their stored size, once a step; keys and values once per row and key head (the
 heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of
@@ -65,7 +65,7 @@ overlap. Fitted: short prompts on an H100 took three times a decoding row's star
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class AlikeRows:
     """Rows of one step that are alike."""
 
     num: int
@@ -158,7 +158,7 @@ def launching_of(tokens: int, choices: Choices, device: str, decodes: bool) -> L
 # Rows
 
 
-def steps_of(workload: Workload, choices: Choices) -> list[list[Rows]]:
+def steps_of(workload: Workload, choices: Choices) -> list[list[AlikeRows]]:
     """The steps that the workload takes, each a list of its rows.
 
     Without a KV cache a decode step computes the whole prefix again. Prompts stand one behind the
@@ -167,39 +167,39 @@ def steps_of(workload: Workload, choices: Choices) -> list[list[Rows]]:
     length, batch = workload.length, workload.batch
     if workload.phase == "decode" and choices.kv_cache == "on":
         new = 1 + choices.drafts
-        return [[Rows(batch, new, length - 1, new)]]
+        return [[AlikeRows(batch, new, length - 1, new)]]
     everything = batch * length
     step = choices.chunked_prefill or everything
     starts = range(0, everything, step)
     return [cut(start, min(start + step, everything), workload) for start in starts]
 
 
-def cut(begin: int, end: int, workload: Workload) -> list[Rows]:
+def cut(begin: int, end: int, workload: Workload) -> list[AlikeRows]:
     """Tokens begin .. end-1 of the prompts; the last one of each is sampled from."""
     rows = []
     while begin < end:
         first = begin % workload.length
         stop = min(workload.length, first + end - begin)
         is_whole = stop == workload.length
-        rows.append(Rows(1, stop - first, workload.prefix + first, int(is_whole)))
+        rows.append(AlikeRows(1, stop - first, workload.prefix + first, int(is_whole)))
         begin += stop - first
     return rows
 
 
-def sampled_part(rows: Iterable[Rows]) -> list[Rows]:
+def sampled_part(rows: Iterable[AlikeRows]) -> list[AlikeRows]:
     """What the last layer computes of the rows: the tokens that are sampled from."""
     return [
-        Rows(r.num, r.num_sampled, r.prefix + r.new - r.num_sampled, r.num_sampled)
+        AlikeRows(r.num, r.num_sampled, r.prefix + r.new - r.num_sampled, r.num_sampled)
         for r in rows
         if r.num_sampled
     ]
 
 
-def num_tokens(rows: Iterable[Rows]) -> int:
+def num_tokens(rows: Iterable[AlikeRows]) -> int:
     return sum(r.num * r.new for r in rows)
 
 
-def num_rows(rows: Iterable[Rows]) -> int:
+def num_rows(rows: Iterable[AlikeRows]) -> int:
     return sum(r.num for r in rows)
 
 
@@ -222,7 +222,7 @@ def positions_read(new: int, prefix: int, window: int = 0) -> int:
 
 
 def step_work(
-    spec: ModelSpec, rows: list[Rows], choices: Choices, device: str
+    spec: ModelSpec, rows: list[AlikeRows], choices: Choices, device: str
 ) -> list[tuple[int, list[Work]]]:
     """The kernels of a step: of each kind of layer and of what is beside them, with its number."""
     kept = sampled_part(rows)
@@ -288,8 +288,8 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
 
 def layer_work(
     spec: ModelSpec,
-    rows: list[Rows],
-    kept: list[Rows],
+    rows: list[AlikeRows],
+    kept: list[AlikeRows],
     window: int,
     choices: Choices,
     device: str,
@@ -430,7 +430,9 @@ def gate_work(tokens: int, gate_up: MatrixShape, choices: Choices) -> list[Work]
     return [Work(gate_up.stage, "elementwise", bytes=moved, launches=launches)]
 
 
-def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices, device: str) -> Work:
+def attention_work(
+    spec: ModelSpec, r: AlikeRows, window: int, choices: Choices, device: str
+) -> Work:
     """Scores = q kᵀ and out = scores · v, with every position seen.
 
     Tiles write nothing but their output, [new, heads, dim].
@@ -451,7 +453,7 @@ def attention_work(spec: ModelSpec, r: Rows, window: int, choices: Choices, devi
     )
 
 
-def flash_chains(spec: ModelSpec, r: Rows) -> float:
+def flash_chains(spec: ModelSpec, r: AlikeRows) -> float:
     """`Work.chains` of our attention on a GPU: 3 for a prompt, 2 for a decoding row that several
     programs share (the second is their merge), else 1."""
     if r.new > 1:
@@ -460,7 +462,7 @@ def flash_chains(spec: ModelSpec, r: Rows) -> float:
     return 1.0 + is_shared
 
 
-def naive_attention(spec: ModelSpec, r: Rows, choices: Choices, ends: float) -> Work:
+def naive_attention(spec: ModelSpec, r: AlikeRows, choices: Choices, ends: float) -> Work:
     """The textbook's: the whole rectangle, masked afterwards, and every step through memory.
 
     Scores are written and read six times (product, float, scale, mask, softmax, cast), the four in

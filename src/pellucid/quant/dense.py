@@ -22,7 +22,7 @@ def expand(weight: StoredWeight, dtype: torch.dtype, device: torch.device) -> to
 
 
 class Dense:
-    """The `Method` that takes every weight."""
+    """The `WeightMethod` that takes every weight."""
 
     def why_not_on(self, device: torch.device) -> str:
         return ""

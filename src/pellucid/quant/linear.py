@@ -20,11 +20,11 @@ import torch
 from pellucid.errors import InputError
 from pellucid.kernels.matrix import Matrix
 from pellucid.quant.dense import Dense
-from pellucid.quant.method import Embedding, Method
+from pellucid.quant.method import Embedding, WeightMethod
 from pellucid.quant.packed import Packed
 from pellucid.quant.weight import StoredWeight
 
-METHODS: dict[str, tuple[Method, ...]] = {"dense": (Dense(),), "packed": (Packed(), Dense())}
+METHODS: dict[str, tuple[WeightMethod, ...]] = {"dense": (Dense(),), "packed": (Packed(), Dense())}
 """What each value of the switch `weights` tries for a weight, in this order."""
 
 
@@ -63,7 +63,7 @@ def make_linear(
     if len(parts) == 1 and (tied := _embeddings.get(_key(parts[0], dtype, device, method))):
         return tied.head(bias)
 
-    def joined(part: StoredWeight) -> tuple[Method, Hashable]:
+    def joined(part: StoredWeight) -> tuple[WeightMethod, Hashable]:
         way = method_of(part, method)
         return way, way.joins(part)
 
@@ -92,7 +92,7 @@ def make_embedding(
     return embedding
 
 
-def method_of(weight: StoredWeight, method: str) -> Method:
+def method_of(weight: StoredWeight, method: str) -> WeightMethod:
     """What multiplies by `weight` where the switch says `method`."""
     return next(way for way in METHODS[method] if not way.why_not(weight))
 

@@ -29,7 +29,7 @@ class Embedding(ABC):
         """The matrix of the same weight, in the same memory."""
 
 
-class Method(Protocol):
+class WeightMethod(Protocol):
     """A way to multiply by weights."""
 
     def why_not_on(self, device: torch.device) -> str:

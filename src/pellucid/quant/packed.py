@@ -33,7 +33,7 @@ SLICE = 1 << 22
 
 
 class Packed:
-    """The `Method` for 4- to 8-bit blocks on a CPU."""
+    """The `WeightMethod` for 4- to 8-bit blocks on a CPU."""
 
     def why_not_on(self, device: torch.device) -> str:
         if device.type != "cpu":

@@ -16,7 +16,7 @@ is, and one multiply-add makes its argument.)
 
 **Pages.** Position p of a row lies in page table[p // page_size]. A tile of keys never spans pages,
 so a tile costs one look-up and is one rectangle of memory: plain pointers can load it (any GPU),
-or one request to Hopper's copy engine (TMA; `Tiling.boxes`), which needs no thread to compute
+or one request to Hopper's copy engine (TMA; `FlashTiling.boxes`), which needs no thread to compute
 addresses. With three stages the compiler looks a page up one round before it is asked for.
 
 **Heads that share keys** (GQA) are packed into one tile: its line is query · group + head, so that
@@ -53,7 +53,7 @@ from pellucid.kernels.kv import KVLayer
 LOG2_E = math.log2(math.e)
 
 
-class Tiling(NamedTuple):
+class FlashTiling(NamedTuple):
     """How the work of one launch is cut. What is fastest was measured; see `choose_tiling`."""
 
     block_m: int
@@ -70,14 +70,16 @@ class Tiling(NamedTuple):
 
 
 @cache
-def choose_tiling(dim: int, dtype: torch.dtype, page_size: int, has_copy_engine: bool) -> Tiling:
+def choose_tiling(
+    dim: int, dtype: torch.dtype, page_size: int, has_copy_engine: bool
+) -> FlashTiling:
     """The tiling for a head size and an element type; `page_size` is a power of two."""
     if dtype == torch.float32:  # exact products, without matrix units: registers are the limit
-        return Tiling(32, min(16, page_size), 8, 2, False, 64)
+        return FlashTiling(32, min(16, page_size), 8, 2, False, 64)
     boxes = has_copy_engine and dim in (64, 128, 256)
     if dim > 128:
-        return Tiling(128, min(64, page_size), 8, 3, boxes, 64)
-    return Tiling(128, min(64, page_size), 8, 5, boxes, 64)
+        return FlashTiling(128, min(64, page_size), 8, 3, boxes, 64)
+    return FlashTiling(128, min(64, page_size), 8, 5, boxes, 64)
 
 
 def make_tiles(
@@ -87,7 +89,7 @@ def make_tiles(
     entry that says how many there are.
 
     rows: (first token, new tokens, context) each; group: query heads per KV head; block_m: of the
-    `Tiling` that `flash_attention` will get.
+    `FlashTiling` that `flash_attention` will get.
     """
     step = block_m // group
     tiles = [
@@ -314,7 +316,7 @@ def flash_attention(
     scale: float,
     window: int = 0,
     softcap: float = 0.0,
-    tiling: Tiling | None = None,
+    tiling: FlashTiling | None = None,
 ) -> Tensor:
     """Causal attention of rows with many new tokens, over pages; fills and returns `out`.
 

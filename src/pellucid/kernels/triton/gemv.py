@@ -52,7 +52,7 @@ from pellucid.kernels.triton.gated import ACTIVATIONS, activate
 MAX_TOKENS = 8
 
 
-class Tiling(NamedTuple):
+class GemvTiling(NamedTuple):
     """How one product is cut up."""
 
     mode: str
@@ -298,7 +298,7 @@ def _dot_kernel(
 @cache
 def config(
     n: int, k: int, t: int, num_sms: int, *, gated: bool = False, dot: bool = True
-) -> Tiling:
+) -> GemvTiling:
     """The tiling for a weight [n, k] and t vectors (1, 2, 4 or 8).
 
     n counts gate and up both; `dot`: tensor cores may be used (the dtypes allow it).
@@ -308,17 +308,17 @@ def config(
     """
     if k <= 1024:
         if t == 8 and dot:
-            return Tiling("dot", 32, 128, 2, 4)
+            return GemvTiling("dot", 32, 128, 2, 4)
         if t <= 2 and n < 64 * num_sms:
-            return Tiling("fma", 2, 1024, 1)
-        return Tiling("fma", 4, 512, 1)
+            return GemvTiling("fma", 2, 1024, 1)
+        return GemvTiling("fma", 4, 512, 1)
     if n < 16 * num_sms:
-        return Tiling("fma", 1 if t <= 2 and not gated else 2, 1024, 4)
+        return GemvTiling("fma", 1 if t <= 2 and not gated else 2, 1024, 4)
     if t == 8 and dot:
-        return Tiling("dot", 16, 512, 1, 3)
+        return GemvTiling("dot", 16, 512, 1, 3)
     if t >= 4 or (t == 2 and n > 32 * num_sms):
-        return Tiling("fma", 4, 512, 2)
-    return Tiling("fma", 2, 2048, 4) if n > 32 * num_sms else Tiling("fma", 4, 1024, 4)
+        return GemvTiling("fma", 4, 512, 2)
+    return GemvTiling("fma", 2, 2048, 4) if n > 32 * num_sms else GemvTiling("fma", 4, 1024, 4)
 
 
 def pays(num_tokens: int, weight: Tensor) -> bool:
@@ -347,7 +347,7 @@ def gemv(
     out: Tensor | None = None,
     rounded: Tensor | None = None,
     pdl: bool = False,
-    tiling: Tiling | None = None,
+    tiling: GemvTiling | None = None,
 ) -> Tensor:
     """act(norm(x) · weightᵀ + bias) + residual for up to eight vectors, in one launch.
 
