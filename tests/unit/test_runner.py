@@ -132,6 +132,14 @@ def test_a_table_that_changed_without_growing_is_taken_over() -> None:
     assert table[7].blocks == table.tables[place, :3].tolist() == [0, 1, 4]
 
 
+def test_a_step_of_padding_alone_stays_inside_its_block_table(tiny_folder: Path) -> None:
+    """A graph is recorded of such a step, also where a context is shorter than the step."""
+    llm = LLM(str(tiny_folder), load_format="dummy", device="cpu", num_blocks=8, context_length=64)
+    sequences = llm.engine.runner._sequences
+    block_size = llm.engine.info.block_size
+    assert sequences.tables.shape[1] * block_size >= RAGGED_TOKENS[-1]
+
+
 def test_a_place_is_free_again_when_its_sequence_has_left() -> None:
     table = SequenceTable(1, COLUMNS, SPARE)
     for seq_id in range(5):

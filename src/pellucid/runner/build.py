@@ -23,7 +23,7 @@ from pellucid.runner.memory import Profile, make_pool, naming
 from pellucid.runner.padded import PaddedInputs
 from pellucid.runner.runner import Runner
 from pellucid.runner.sequences import SequenceTable
-from pellucid.runner.shapes import WIDEST_GAP, Shape, Shapes
+from pellucid.runner.shapes import MOST_PADDING, Shape, Shapes
 from pellucid.runner.steps import PaddedSteps, RaggedSteps, StepParts, Steps
 from pellucid.sampling.sampler import PLAIN, Draw, Method, Sampler
 from pellucid.sampling.state import SamplingState
@@ -56,7 +56,7 @@ class Parts:
     ) -> tuple[Runner, Sequence[PaddedSteps]]:
         """A runner on `pool`, and those of its ways to run a step that are padded."""
         device, places = self.machine.device, self.config.max_seqs
-        longest = max(self.context_length, WIDEST_GAP)
+        longest = max(self.context_length, MOST_PADDING)
         sequences = SequenceTable(places, -(-longest // pool.block_size), pool.spare_block)
         eos = self.spec.eos_token_ids
         state = SamplingState(places, self.spec.vocab_size, eos, device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 from pellucid.request import Row
@@ -37,8 +36,9 @@ RAGGED_TOKENS = (16, 32, *range(64, 1024, 64), *range(1024, 4097, 128))
 """A matrix product is cut into tiles of 64 or 128 rows: within one, more rows cost nothing. A step
 with more than the last of these keeps a GPU busy for longer than it takes to launch it."""
 
-WIDEST_GAP = max(b - a for a, b in pairwise((0, *RAGGED_TOKENS)))
-"""Padding tokens that a ragged step can have."""
+MOST_PADDING = RAGGED_TOKENS[-1]
+"""Tokens of padding in one step: a graph is recorded of a step that is nothing else. They are one
+sequence, whose block table must be that long."""
 
 
 def padded_rows(num_rows: int) -> int:
