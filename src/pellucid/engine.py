@@ -225,7 +225,7 @@ class Engine:
         vocab = self.info.vocab_size
         params = request.params
         ends = {*params.stop_token_ids, *(() if params.ignore_eos else self.info.eos_token_ids)}
-        if params.min_tokens and len(ends.intersection(range(vocab))) == vocab:
+        if params.min_tokens and sum(0 <= token < vocab for token in ends) == vocab:
             raise InputError(
                 "min_tokens with these stop_token_ids forbids every token of the vocabulary",
                 param="stop_token_ids",

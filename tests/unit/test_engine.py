@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from pellucid import LLM, SamplingParams
+from pellucid import LLM, InputError, SamplingParams
 from pellucid.request import Output, Request, Row
 from pellucid.runner.steps import Launched, RaggedSteps
 
@@ -187,3 +187,13 @@ def test_logits_that_are_no_numbers_end_their_request_with_the_reason(
     assert whole["sound"].token_ids == expected
     assert whole["ill"].finish_reason == "error" and len(whole["ill"].token_ids) == 2
     assert "not finite" in (whole["ill"].error or "") and "float32" in (whole["ill"].error or "")
+
+
+def test_forbidding_every_token_is_refused(tiny_folder: Path) -> None:
+    llm = open_tiny(tiny_folder)
+    every = tuple(range(llm.engine.info.vocab_size))
+    with pytest.raises(InputError, match="forbids every token") as refused:
+        ask(llm, "a", PROMPTS[0], SamplingParams(min_tokens=2, stop_token_ids=every))
+    assert refused.value.param == "stop_token_ids"
+    ask(llm, "b", PROMPTS[0], SamplingParams(min_tokens=2, stop_token_ids=every[1:], max_tokens=2))
+    assert finish(llm)["b"].token_ids == [0, 0]
