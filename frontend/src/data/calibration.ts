@@ -7,7 +7,7 @@ import { type Crossing, type Level, LEVELS } from "./answers";
 import { BadFile, count, list, number, oneOf, parse, positive, record, show, text } from "./fields";
 import { KINDS } from "./provenance";
 import { PHASES, type Phase } from "./runfile";
-import WORDS from "./words.json";
+import WORDS from "./words.json" with { type: "json" };
 
 export const CALIBRATION_SCHEMA = 3;
 

@@ -3,7 +3,7 @@
 // The figures are those of src/pellucid/explore/peaks.py: peaks.json is written from it by
 // `python tests/golden/make_roofline.py` and not edited by hand.
 
-import SHEETS from "./peaks.json";
+import SHEETS from "./peaks.json" with { type: "json" };
 import type { Hardware } from "./roofline";
 import type { Device } from "./work";
 

@@ -6,7 +6,7 @@
 
 import { LEVELS } from "../data/answers";
 import { type Budgets, crossing, type Crossing, shareCurve } from "./crossover";
-import ROWS from "./switches.json";
+import ROWS from "./switches.json" with { type: "json" };
 import type { Choices } from "./work";
 
 /** S10 without a switch, and by how many tokens it moves; null where either side has none. */
