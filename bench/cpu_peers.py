@@ -67,6 +67,9 @@ class Pellucid:
 
         own_process()  # before torch is imported
         from pellucid import LLM, SamplingParams
+        from pellucid.request import raise_errors
+
+        self.sound = raise_errors
 
         self.llm = LLM(str(model), threads=threads)
         self.params = SamplingParams
@@ -74,13 +77,13 @@ class Pellucid:
     def prefill(self, prompt: list[int]) -> float:
         params = self.params(temperature=0, max_tokens=1, ignore_eos=True)
         start = time.perf_counter()
-        self.llm.generate([prompt], params)
+        self.sound(self.llm.generate([prompt], params))
         return time.perf_counter() - start
 
     def decode(self, prompt: list[int], num_tokens: int) -> tuple[float, list[int]]:
         params = self.params(temperature=0, max_tokens=num_tokens, ignore_eos=True)
         start = time.perf_counter()
-        output = self.llm.generate([prompt], params)[0]
+        output = self.sound(self.llm.generate([prompt], params))[0]
         wall = time.perf_counter() - start
         assert output.stats is not None
         # From our own clock only the time to the first token is taken; the end is the wall's.

@@ -34,6 +34,7 @@ import torch
 import environment as shared
 from pellucid import LLM, SamplingParams
 from pellucid.process import own_process
+from pellucid.request import raise_errors
 
 HERE = Path(__file__).parent
 QWEN, LLAMA = str(HERE / "models" / "qwen3-0.6b"), str(HERE / "models" / "llama-3.1-8b")
@@ -111,7 +112,7 @@ def prompts(count: int, length: int, seed: int = 0) -> list[list[int]]:
 
 def seconds(llm: LLM, ids: list[list[int]], params: Any) -> float:
     begin = time.perf_counter()
-    llm.generate(ids, params)
+    raise_errors(llm.generate(ids, params))
     return time.perf_counter() - begin
 
 

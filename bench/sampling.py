@@ -25,6 +25,7 @@ import torch
 import environment as shared
 from pellucid import LLM, SamplingParams
 from pellucid.process import own_process
+from pellucid.request import raise_errors
 
 MODEL = str(Path(__file__).parent / "models" / "qwen3-0.6b")
 ROWS, PROMPT, ANSWER, ROUNDS = 64, 64, 256, 5
@@ -61,6 +62,7 @@ def params_of(variant: str) -> list[SamplingParams]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--commit", default="", help="of the sources, where git does not know")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args()
     own_process()
@@ -74,7 +76,7 @@ def main() -> None:
     for number in range(args.rounds + 1):
         for name in names:
             begin = time.perf_counter()
-            outputs = llm.generate(prompts, params_of(name))
+            outputs = raise_errors(llm.generate(prompts, params_of(name)))
             seconds = time.perf_counter() - begin
             assert all(len(output.token_ids) == ANSWER for output in outputs)
             if number:
@@ -89,6 +91,7 @@ def main() -> None:
         print(f"{name:28} {mid:8.0f} tok/s  ({low:.0f} to {high:.0f})  {ratios[name]:.3f}")
     if args.json:
         environment = {**shared.environment(), "gpu": torch.cuda.get_device_name()}
+        environment["commit"] = args.commit or environment["commit"]
         record = {"environment": environment, "samples": samples, "ratios": ratios}
         shared.write_json(args.json, record)
 

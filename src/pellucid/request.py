@@ -54,7 +54,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     logit_bias: dict[int, float] = {}
     """Added to the logits of these token ids."""
     seed: int | None = None
-    """Same seed, same tokens, whatever else is in the batch; None or -1: a fresh one."""
+    """The same seed draws by the same numbers, whatever else is in the batch; None or -1: a fresh
+    one. So the tokens are the same as far as the logits are: in float32 always; in bfloat16 and
+    float16 a product may round differently in another batch, and tokens that are almost equally
+    likely may change places."""
     n: int = 1
     """Independent answers to the prompt."""
     stop: tuple[str, ...] = ()
@@ -235,6 +238,18 @@ class Output(msgspec.Struct, kw_only=True, gc=False):
         self.stop_reason = more.stop_reason
         self.error = more.error
         self.stats = more.stats
+
+
+def raise_errors(outputs: list[Output]) -> list[Output]:
+    """The outputs, if none of them ended by an error; otherwise `RuntimeError` with its reason.
+
+    For whoever measures: the engine goes on after a failed step, and a figure made of answers that
+    broke off would look like a fast one.
+    """
+    for output in outputs:
+        if output.error is not None:
+            raise RuntimeError(f"request {output.request_id} failed: {output.error}")
+    return outputs
 
 
 class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -134,6 +134,8 @@ class Scheduler:
         self._eos = frozenset(eos_token_ids)
         self._now = now
         self._next_id = 0
+        self._suspects: list[Sequence] = []
+        """Sequences whose step failed and that are tried alone, in this order."""
         self._left: list[int] = []
         """Ids that the runner knows and that no longer stand for a sequence."""
 
@@ -168,6 +170,7 @@ class Scheduler:
 
     def abort(self, request_id: str) -> None:
         """Forget the request and free its blocks; an unknown or finished one is no error."""
+        self._suspects = [s for s in self._suspects if s.request_id != request_id]
         for sequence in [s for s in self.running if s.request_id == request_id]:
             self._leave(sequence)
         if any(s.request_id == request_id for s in self.waiting):
@@ -181,7 +184,8 @@ class Scheduler:
 
     def plan(self) -> StepPlan:
         """What the next step computes: at most one row per running sequence, oldest first."""
-        suspect = next((s for s in (*self.running, *self.waiting) if s.is_suspect), None)
+        self._suspects = [sequence for sequence in self._suspects if sequence.is_suspect]
+        suspect = self._suspects[0] if self._suspects else None
         if suspect is None:
             self._admit_waiting()
         elif not suspect.is_running and not self._admit(suspect, promised=0):
@@ -233,6 +237,7 @@ class Scheduler:
         fault, or find out which it is: all compute their tokens again, suspects one by one."""
         ids = {row.seq_id for plan in plans for row in plan.rows}
         suspects = [s for s in self.running if s.id in ids]
+        self._suspects += [s for s in suspects if not s.is_suspect]
         for sequence in suspects:
             sequence.num_failures += 1
             sequence.is_suspect = True
@@ -344,6 +349,7 @@ class Scheduler:
 
     def _fail(self, sequence: Sequence, message: str) -> Output:
         self._leave(sequence)
+        sequence.is_suspect = False
         return sequence.answer.fail(message, self._now())
 
     def _add_row(self, plan: StepPlan, sequence: Sequence, count: int) -> None:

@@ -225,7 +225,7 @@ def test_penalties_change_exactly_what_they_say() -> None:
     )
     cases = [penalized, row(history, 2)]
     state = state_of(cases, 5)
-    Inversion().adjust(logits, rows_of(state, cases), state)
+    Sampler(Inversion(), state).adjust(logits, rows_of(state, cases))
     want = [1.0, -2.0 - 0.5 - 0.25, 0.5, 1.5 - 0.5 - 0.75, 1.0]
     torch.testing.assert_close(logits, torch.tensor([want, [2.0, -1.0, 0.5, 3.0, 1.0]]))
 
@@ -260,10 +260,12 @@ def test_tokens_are_counted_once_whoever_saw_them_first(
     state = state_of([begin], 7)
     for length in range(len(begin.history), len(whole) + 1):
         logits = torch.linspace(-1.0, 2.0, 7)[None].clone()
-        Inversion().adjust(logits, rows_of(state, [begin._replace(history=whole[:length])]), state)
+        Sampler(Inversion(), state).adjust(
+            logits, rows_of(state, [begin._replace(history=whole[:length])])
+        )
     at_once = row(whole, len(prompt), **penalties)
     want, fresh = torch.linspace(-1.0, 2.0, 7)[None].clone(), state_of([at_once], 7)
-    Inversion().adjust(want, rows_of(fresh, [at_once]), fresh)
+    Sampler(Inversion(), fresh).adjust(want, rows_of(fresh, [at_once]))
     torch.testing.assert_close(logits, want)
 
 

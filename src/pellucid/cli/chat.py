@@ -187,6 +187,8 @@ def answer(llm: LLM, messages: list[dict[str, str]], params: SamplingParams) -> 
             text += piece.text
             count += len(piece.token_ids)
             reason = piece.finish_reason
+            if piece.error is not None:
+                print(f" [failed: {piece.error}]", end="")
     except KeyboardInterrupt:
         print(" [stopped]", end="")
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +24,8 @@ from pellucid.llm import LLM, Prompt
 from pellucid.request import Output, SamplingParams, to_builtins
 
 MAX_TOKENS = 256
+FAILED = 1
+"""The exit status when an answer ended by an error."""
 EXAMPLES = """examples:
   pellucid generate "Once upon a time"
   pellucid generate "1, 1, 2, 3, 5," --temperature 0 --max-tokens 20
@@ -67,10 +70,14 @@ def answer(llm: LLM, prompts: list[Prompt], params: SamplingParams, file: Any) -
     words = text_of if llm.engine.checkpoint.tokenizer else ids_of
     if len(prompts) > 1 or params.n > 1:
         return complete(llm, prompts, params, TextInOrder(params.n, words))
+    error = None
     for piece in llm.stream(prompts[0], params):
         print(words(piece), end="", flush=True)
+        error = piece.error
     print()
-    return 0
+    if error is not None:
+        print(f"the answer failed: {error}", file=sys.stderr)
+    return FAILED if error is not None else 0
 
 
 class JsonLines:
@@ -114,17 +121,20 @@ def complete(
     llm: LLM, prompts: list[Prompt], params: SamplingParams, out: JsonLines | TextInOrder
 ) -> int:
     """Complete the prompts side by side, each answer to `out` when it ends; the exit status."""
-    total = len(prompts) * params.n
+    total, num_failed = len(prompts) * params.n, 0
     with Answers(total) as progress:
         try:
             for number, answer in ended(llm, prompts, params, progress):
                 with progress.aside():
                     out.write(number, answer)
+                if answer.error is not None:
+                    num_failed += 1
+                    progress.say(f"an answer to prompt {number} failed: {answer.error}")
         except KeyboardInterrupt:
             out.close()
             progress.say(f"interrupted: {progress.num_ended} of {total} answers are written")
             return INTERRUPTED
-    return 0
+    return FAILED if num_failed else 0
 
 
 def ended(

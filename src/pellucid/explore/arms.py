@@ -25,7 +25,7 @@ import torch
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine, resolve_here
 from pellucid.model.checkpoint import Checkpoint
-from pellucid.request import EngineInfo, Request, SamplingParams
+from pellucid.request import EngineInfo, Request, SamplingParams, raise_errors
 from pellucid.runner.clock import make_clock
 from pellucid.stages import STAGES
 
@@ -166,12 +166,12 @@ class Arm:
         with engine.timed(clock):
             run_requests(engine, work, 1, length, 0)  # records a graph with borders
             add_requests(engine, work, 1, length, 1)
-            while not engine.step():
+            while not raise_errors(engine.step()):
                 pass
             clock.restart()
             begin, num_tokens = time.perf_counter(), 0
             while engine.has_work:
-                num_tokens += sum(len(output.token_ids) for output in engine.step())
+                num_tokens += sum(len(output.token_ids) for output in raise_errors(engine.step()))
             clock.settle()
             into.stage_ms = 1e3 * (time.perf_counter() - begin) / num_tokens
         into.stages = {s: clock.ns[s] / 1e6 / num_tokens for s in STAGES if clock.ns.get(s)}
@@ -205,7 +205,7 @@ def run_requests(
     counts = dict.fromkeys(lengths, 0)
     first_s, num_decoded = 0.0, 0
     while engine.has_work:
-        for output in engine.step():
+        for output in raise_errors(engine.step()):
             if output.request_id in counts:  # not of a run that was cut short
                 num_decoded += len(output.token_ids)
                 counts[output.request_id] += len(output.token_ids)

@@ -17,7 +17,7 @@ import torch
 
 from pellucid.engine import Engine
 from pellucid.explore.hardware import environment, read_bandwidth
-from pellucid.request import Request, SamplingParams, to_builtins
+from pellucid.request import Request, SamplingParams, raise_errors, to_builtins
 
 Progress = Callable[[str], None]
 
@@ -72,7 +72,7 @@ def run_once(engine: Engine, work: BenchWorkload, repeat: int) -> Sample:
     started: set[str] = set()
     first, num_decoded = 0.0, 0
     while engine.has_work:
-        outputs = engine.step()
+        outputs = raise_errors(engine.step())
         num_decoded += len(outputs)
         fresh = {output.request_id for output in outputs} - started
         if fresh:

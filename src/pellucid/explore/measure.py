@@ -62,7 +62,7 @@ from pellucid.explore.cells import (
     order_of,
 )
 from pellucid.explore.hardware import environment, measure_limits, synchronize
-from pellucid.request import Output, Request, SamplingParams, to_builtins
+from pellucid.request import Request, SamplingParams, raise_errors, to_builtins
 from pellucid.runner.clock import TimingClock, make_clock
 from pellucid.stages import STAGES
 
@@ -268,9 +268,9 @@ class CellBench:
             while waiting:
                 request = waiting.popleft()
                 self.engine.add(request, last=not waiting)
-            self.engine.step()
+            raise_errors(self.engine.step())
             while self._whole_runs and self.engine.has_work:
-                self.engine.step()
+                raise_errors(self.engine.step())
 
         before = self.engine.stats().num_steps
         while waiting or self.engine.has_work:
@@ -281,12 +281,12 @@ class CellBench:
         def some_steps() -> None:
             num_tokens = len(requests) * (num_steps if self._whole_runs else 1)
             while num_tokens > 0:
-                num_tokens -= len(sound(self.engine.step()))
+                num_tokens -= len(raise_errors(self.engine.step()))
 
         for request in requests:
             self.engine.add(request, last=request is requests[-1])
             self.engine.pretend(request.id, len(request.prompt_token_ids))
-        while not self.engine.step():  # the first token does not count
+        while not raise_errors(self.engine.step()):  # the first token does not count
             pass
         for _ in range(1 if self._whole_runs else num_steps):
             self._time(some_steps, next(turns))
@@ -346,14 +346,6 @@ class CellBench:
         repeats = max(fewest, min(MOST_REPEATS, round(most_s / timed_s)))
         self.sizes[cell] = Size(num_steps, repeats)
         self.pair_s[cell] = 2 * repeats * run_s
-
-
-def sound(outputs: list[Output]) -> list[Output]:
-    """The outputs; raises if an answer ended by an error, since its time would mean nothing."""
-    for output in outputs:
-        if output.error is not None:
-            raise RuntimeError(f"a step failed while it was measured: {output.error}")
-    return outputs
 
 
 # --- what to say about it ------------------------------------------------------------------------

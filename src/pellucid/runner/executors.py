@@ -53,6 +53,9 @@ class Executor(Protocol):
     def prepare(self, shape: Shape, body: Body) -> None:
         """Make ready what `run` of this shape needs. No step may be in flight."""
 
+    def give_up(self, shape: Shape) -> None:
+        """Count the shape as ready though it is not: preparing it has failed."""
+
     def use(self, clock: Clock) -> None:
         """Laps belong to `clock` from here on."""
 
@@ -72,6 +75,9 @@ class EagerExecutor:
     def prepare(self, shape: Shape, body: Body) -> None:
         body()
 
+    def give_up(self, shape: Shape) -> None:
+        pass
+
     def use(self, clock: Clock) -> None:
         pass
 
@@ -85,6 +91,7 @@ class CudaGraphExecutor:
 
     def __init__(self, clock: Clock) -> None:
         self.missing: set[Shape] = set()
+        self._given_up: set[Shape] = set()
         self._pool = torch.cuda.graph_pool_handle()
         self._plain: Graphs = {}
         self._timed: WeakKeyDictionary[EventClock, Graphs] = WeakKeyDictionary()
@@ -99,11 +106,16 @@ class CudaGraphExecutor:
             self._clock = clock
 
     def is_ready(self, shape: Shape) -> bool:
-        return shape in self._graphs
+        return shape in self._graphs or shape in self._given_up
+
+    def give_up(self, shape: Shape) -> None:
+        self.missing.discard(shape)
+        self._given_up.add(shape)
 
     def run(self, shape: Shape, body: Body) -> Drawn:
         if shape not in self._graphs:
-            self.missing.add(shape)
+            if shape not in self._given_up:
+                self.missing.add(shape)
             return body()
         graph, out, recording = self._graphs[shape][0]
         self._graphs[shape].rotate(-1)

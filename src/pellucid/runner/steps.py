@@ -9,6 +9,7 @@ finds those that the host has not seen yet.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -28,6 +29,8 @@ from pellucid.runner.sequences import Flat, SequenceTable, flatten
 from pellucid.runner.shapes import Shape
 from pellucid.sampling.sampler import Draw, Drawn, Rows, Sampler, Scores, draw_of
 from pellucid.stages import Clock
+
+logger = logging.getLogger(__name__)
 
 SCORED_AT_ONCE = 64
 """Prompt positions scored at a time: bounds the memory of [positions, vocab] logits."""
@@ -245,15 +248,23 @@ class PaddedSteps:
 
     def prepare_missing(self) -> None:
         for shape in list(self._executor.missing):
-            self.prepare(shape)
+            self._prepare_if_it_fits(shape)
 
     def prepare_ahead(self) -> bool:
         while self._common:
             shape = self._common.pop(0)
             if not self._executor.is_ready(shape):
-                self.prepare(shape)
+                self._prepare_if_it_fits(shape)
                 return True
         return False
+
+    def _prepare_if_it_fits(self, shape: Shape) -> None:
+        """Without memory for it, steps of this shape go on being launched one kernel at a time."""
+        try:
+            self.prepare(shape)
+        except torch.OutOfMemoryError as error:
+            logger.warning("no memory to record %s: it stays slower (%s)", shape, error)
+            self._executor.give_up(shape)
 
     @torch.inference_mode()
     def prepare(self, shape: Shape) -> None:

@@ -18,7 +18,6 @@ from torch import Tensor
 from pellucid.kernels.columns import Column
 from pellucid.kernels.reference.adjust import adjust
 from pellucid.sampling.sampler import Rows, no_token
-from pellucid.sampling.state import SamplingState
 
 _NO_K = 2**30
 _HEAD = 1024
@@ -28,17 +27,7 @@ _HEAD = 1024
 class Inversion:
     """`sampler.Method` in torch, on any device."""
 
-    def adjust(self, logits: Tensor, rows: Rows, state: SamplingState) -> None:
-        adjust(
-            logits,
-            rows.places,
-            rows.tokens,
-            rows.positions,
-            rows.settings,
-            state.counts,
-            state.edit_tokens,
-            state.edit_values,
-        )
+    adjust = staticmethod(adjust)
 
     def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
         tokens = torch.argmax(logits, dim=-1)

@@ -9,23 +9,12 @@ from pellucid.kernels.columns import Column
 from pellucid.kernels.triton.adjust import adjust
 from pellucid.kernels.triton.sample import choose, choose_truncated, largest_logits
 from pellucid.sampling.sampler import Rows
-from pellucid.sampling.state import SamplingState
 
 
 class Pivot:
     """`sampler.Method` in Triton."""
 
-    def adjust(self, logits: Tensor, rows: Rows, state: SamplingState) -> None:
-        adjust(
-            logits,
-            rows.places,
-            rows.tokens,
-            rows.positions,
-            rows.settings,
-            state.counts,
-            state.edit_tokens,
-            state.edit_values,
-        )
+    adjust = staticmethod(adjust)
 
     def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
         temperature = rows.floats(Column.TEMPERATURE)

@@ -18,7 +18,7 @@ about it. The token of a row does not depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -113,11 +113,16 @@ class Drawn(NamedTuple):
     scores: Scores | None
 
 
+Adjust = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], None]
+"""Arguments as of `kernels.reference.adjust.adjust`."""
+
+
 class Method(Protocol):
     """How it is done: in torch (inversion.py), or by kernels of our own (pivot.py)."""
 
-    def adjust(self, logits: Tensor, rows: Rows, state: SamplingState) -> None:
-        """Penalties, biases, forbidden tokens: logits float32 [R, V], in place."""
+    @property
+    def adjust(self) -> Adjust:
+        """Penalties, biases, forbidden tokens, in place."""
 
     def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
         """A token a row, int64 [R]. Without `truncated`, top-k, top-p and min-p are not asked
@@ -148,12 +153,26 @@ class Sampler:
             elif draw.shaped:
                 raw = logits.clone()
         if draw.shaped:
-            self._method.adjust(logits, rows, self.state)
+            self.adjust(logits, rows)
         tokens = self._method.draw(logits, rows, draw.shaped)
         if draw.num_top == NO_SCORES:
             return Drawn(tokens, None)
         chosen = tokens if scored is None else tokens[list(scored)]
         return Drawn(tokens, self.score(raw, chosen, draw.num_top))
+
+    def adjust(self, logits: Tensor, rows: Rows) -> None:
+        """Apply penalties, biases and forbidden tokens to logits float32 [R, V], in place."""
+        state = self.state
+        self._method.adjust(
+            logits,
+            rows.places,
+            rows.tokens,
+            rows.positions,
+            rows.settings,
+            state.counts,
+            state.edit_tokens,
+            state.edit_values,
+        )
 
     def score(self, logits: Tensor, tokens: Tensor, num_top: int) -> Scores:
         """Log-probabilities of tokens int64 [N] and of each row's best: logits float32 [N, V]."""
