@@ -131,7 +131,61 @@ def test_special_values_pass_through() -> None:
     assert matrix.matmul(x.bfloat16()).isnan().all()
 
 
-def test_a_row_does_not_depend_on_the_others() -> None:
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(KINDS),
+    st.integers(1, 70),
+    st.integers(1, 24),
+    st.booleans(),
+    st.lists(st.integers(1, 300), min_size=1, max_size=4),
+    st.integers(0, 2**31),
+)
+def test_a_row_does_not_depend_on_the_others(
+    kind: str, n: int, blocks: int, biased: bool, counts: list[int], seed: int
+) -> None:
+    """Bit for bit, however many rows there are, wherever in the call and in memory one stands."""
+    k = 256 * -(-blocks // 8) if reference.FORMATS[kind].shared else 32 * blocks
+    bias = torch.randn(n) if biased else None
+    matrix = cpu_kernels().pack(kind, random_blocks(kind, n, k, seed), k).with_bias(bias)
+    row = torch.randn(1, k) * torch.randn(1, k).mul(4).exp()
+    alone = matrix.matmul(row)[0]
+    rounded = matrix.matmul(row.bfloat16())[0]
+    for m in (MAX_FEW, MAX_FEW + 1, *counts):
+        at = seed % m
+        x = torch.randn(m * k + 1)[1:].view(m, k)
+        x[at] = row
+        assert torch.equal(matrix.matmul(x, exact=True)[at], alone), m
+        assert torch.equal(matrix.matmul(x.bfloat16(), exact=True)[at], rounded), m
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([torch.float32, torch.bfloat16]),
+    st.integers(1, 70),
+    st.integers(1, 700),
+    st.lists(st.integers(1, 300), min_size=1, max_size=3),
+    st.integers(0, 2**31),
+)
+def test_plain_numbers(dtype: torch.dtype, n: int, k: int, counts: list[int], seed: int) -> None:
+    """Any shape is right, its rows come back to the bit, and a row depends on that row alone."""
+    make = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(n, k, generator=make).to(dtype)
+    bias = torch.randn(n, generator=make)
+    matrix = cpu_kernels().pack_plain(numbers).with_bias(bias)
+    ids = torch.tensor([n - 1, 0, n // 2])
+    assert torch.equal(matrix.rows(ids, torch.float32), numbers[ids].float())
+    row = torch.randn(1, k, generator=make)
+    alone = matrix.matmul(row)[0]
+    assert_close(matrix.matmul(row), row, numbers, bias)
+    for m in (MAX_FEW, MAX_FEW + 1, *counts):
+        x = torch.randn(m, k, generator=make)
+        x[seed % m] = row
+        got = matrix.matmul(x)
+        assert torch.equal(got[seed % m], alone), m
+        assert_close(got, x, numbers, bias)
+
+
+def test_without_exact_a_row_depends_on_the_way_only() -> None:
     """Bit for bit, among calls of few rows and among calls of many."""
     data = random_blocks("Q4_1", 100, 576)
     matrix = cpu_kernels().pack("Q4_1", data, 576)

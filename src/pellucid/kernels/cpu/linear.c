@@ -1,4 +1,4 @@
-/* Matrix products with weights that stay in 4, 5, 6 or 8 bits.
+/* Matrix products with weights that stay in 4, 5, 6 or 8 bits; and with plain numbers.
 
    Problem. A decode step multiplies every weight once, so it lasts as long as reading the weights.
    Expanding blocks to float32 before the product reads seven times too much.
@@ -15,10 +15,13 @@
                6     the same, then 2 words: the upper bits of quad c are bits 2(c%4).. of word c/4
                8     8 words: quad c is word c
                Column 4c+i is byte i of its quad in every case.
+               16    BF16: column c is the 16 numbers at c
+               32    F32: the same
        scales  Q4_0 Q5_0 Q8_0  half d[16]
                Q4_1 Q5_1       half d[16], half m[16]
                Q4_K Q5_K       uint8 (s, t)[16]; before every 8 blocks half d[16], half dmin[16]
                Q6_K            int8 (s, s')[16], one per 16 columns; before every 8 blocks half d[16]
+               BF16 F32        none
 
    This takes as many bytes as the file does. Missing rows of the last strip are zeros.
 
@@ -34,8 +37,11 @@
    Trade-off. Activations stay float32, so results differ from those of expanded weights only by
    the order of a sum. Rounding them to 8 bits would make the large products faster and inexact.
 
-   The result of a row of x does not depend on the number of threads, nor on which other rows are
-   multiplied in the same call as long as they take the same way. */
+   Order. The result of a row of x does not depend on the number of threads, nor on which other rows
+   are multiplied in the same call as long as they take the same way. Where it must not depend on
+   the way either (`exact`), the panel holds codes instead of weights, and many rows add the same
+   numbers in the same order as few: run by run, column by column. That takes a tenth to a fifth
+   longer (Q6_K a third). Plain numbers have no scales, so for them both ways are one. */
 
 #define _GNU_SOURCE
 #include <stdint.h>
@@ -66,12 +72,14 @@ typedef uint16_t vu16 __attribute__((vector_size(2 * W)));
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__clang__)
 #define UNROLL _Pragma("unroll")
+#define UNROLL_8 _Pragma("unroll 8")
 #else
 #define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL_8 _Pragma("GCC unroll 8")
 #endif
 #define EACH(i, n) UNROLL for (int i = 0; i < (n); i++)
 
-enum kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K };
+enum kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, PLAIN_BF16, PLAIN_F32 };
 enum type { F32, BF16 };
 
 struct packed {
@@ -86,16 +94,20 @@ struct packed {
 
 static const struct format {
     uint8_t bits, offset, min, super; /* min: has minima; super: shares scales among 8 blocks */
-    int file_bytes;                   /* of a block of 32 (256 if super) in the file */
+    int file_bytes;                   /* of a block of 32 (256 if super) in the file; 0: plain */
 } formats[] = {
     [Q4_0] = {4, 8, 0, 0, 18},  [Q4_1] = {4, 0, 1, 0, 20},  [Q5_0] = {5, 16, 0, 0, 22},
     [Q5_1] = {5, 0, 1, 0, 24},  [Q8_0] = {8, 0, 0, 0, 34},  [Q4_K] = {4, 0, 1, 1, 144},
-    [Q5_K] = {5, 0, 1, 1, 176}, [Q6_K] = {6, 32, 0, 1, 210},
+    [Q5_K] = {5, 0, 1, 1, 176}, [Q6_K] = {6, 32, 0, 1, 210}, [PLAIN_BF16] = {16, 0, 0, 0, 0},
+    [PLAIN_F32] = {32, 0, 0, 0, 0},
 };
 
 INLINE int run_cols(int bits) { return bits == 6 ? 16 : 32; }
+INLINE int is_plain(int bits) { return bits >= 16; }
 INLINE int64_t code_bytes(struct format f) { return 64 * f.bits; }
-INLINE int64_t block_bytes(struct format f) { return code_bytes(f) + (f.min && !f.super ? 64 : 32); }
+INLINE int64_t block_bytes(struct format f) {
+    return code_bytes(f) + (is_plain(f.bits) ? 0 : f.min && !f.super ? 64 : 32);
+}
 INLINE int64_t head_bytes(struct format f) { return !f.super ? 0 : f.min ? 64 : 32; }
 /* Where block b of a strip starts, and the head that it shares. */
 INLINE int64_t block_at(struct format f, int64_t b) {
@@ -180,7 +192,15 @@ INLINE vf scaled_code(int bits, vu q, int i) {
 }
 INLINE float shift_of(int bits, int i) {
     static const float power[4] = {1, 0x1p-8f, 0x1p-16f, 0x1p-24f};
-    return power[bits == 8 ? 3 : i];
+    return is_plain(bits) ? 1 : power[bits == 8 ? 3 : i];
+}
+
+/* A column of a block of plain numbers, lanes v·W... */
+INLINE vf number(int bits, const uint8_t *block, int col, int v) {
+    if (bits == 32) return (vf)load(block + (col * STRIP + v * W) * 4);
+    vu16 h;
+    memcpy(&h, block + (col * STRIP + v * W) * 2, sizeof h);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
 }
 
 /* Code i of a quad as it is. */
@@ -248,6 +268,13 @@ INLINE void few_tile(
             __builtin_prefetch(block + p * apart + AHEAD + line);
         for (int run = 0; run < COLS / run_cols(bits); run++, sums += M) {
             EACH(p, S) EACH(j, M) EACH(v, NV) t[p][j][v] = (vf){0};
+            if (is_plain(bits)) {
+                for (int c = 0; c < COLS; c++, x += M) EACH(p, S) EACH(v, NV) {
+                    vf value = number(bits, block + p * apart, c, v);
+                    EACH(j, M) acc[p][j][v] += value * x[j];
+                }
+                continue;
+            }
             for (int c = 0; c < run_cols(bits) / 4; c += 2)
                 EACH(odd, 2) {
                     vu q[2][NV];
@@ -317,105 +344,186 @@ INLINE void prepare(const int bits, const void *x, int type, struct few *s, floa
 
 #define PANEL 320    /* columns of W at a time: 16 · 320 floats, two thirds of a 32 KiB cache */
 #define ROWS 192     /* rows of x at a time: 192 · 320 floats stay in the second-level cache */
+#define RUNS (PANEL / 16) /* of a panel at most */
 
 struct many {
     const struct packed *w;
-    const float *x; /* [m, k] */
+    const float *x;    /* [m, k]; if exact, each column times its shift */
+    const float *sums; /* if exact: Σ x of each run, [m, runs]; else NULL */
     float *out;
-    int64_t m, strips_per_task, row_tasks, panel;
+    int64_t m, strips_per_task, row_tasks, panel, runs;
 };
 
+/* What a panel of codes is multiplied by and what is added, for each run: [runs, 16] each. */
+struct scales {
+    float d[RUNS * STRIP], least[RUNS * STRIP];
+} __attribute__((aligned(64)));
+
 /* Blocks first..last of a strip → panel [columns, 16]: the same numbers, to the bit, that the file's
-   blocks expand to. */
+   blocks expand to. Or, with `scales`, their codes, each times its shift. */
 INLINE void expand_blocks(
-    const int bits, struct format f, const uint8_t *strip, int64_t first, int64_t last, float *panel
+    const int bits, struct format f, const uint8_t *strip, int64_t first, int64_t last, float *panel,
+    struct scales *scales
 ) {
-    const int quads = run_cols(bits) / 4;
+    const int quads = run_cols(bits) / 4, runs = COLS / run_cols(bits);
     for (int64_t b = first; b < last; b++, panel += COLS * STRIP) {
         const uint8_t *block = strip + block_at(f, b), *head = strip + head_at(f, b);
-        for (int v = 0; v < NV; v++) EACH(run, COLS / run_cols(bits)) {
-            vf d = scale(f, block, head, run, v), least = minimum(f, block, head, v);
-            for (int c = run * quads; c < (run + 1) * quads; c += 2) EACH(odd, 2) {
-                vu q = quad(bits, block, c, odd, v);
-                EACH(i, 4) {
-                    vf value = (code(bits, q, i) - (float)f.offset) * d + least;
-                    store_f(panel + (4 * (c + odd) + i) * STRIP + v * W, value);
+        for (int v = 0; v < NV; v++) {
+            if (is_plain(bits)) {
+                for (int c = 0; c < COLS; c++)
+                    store_f(panel + c * STRIP + v * W, number(bits, block, c, v));
+                continue;
+            }
+            EACH(run, runs) {
+                vf d = scale(f, block, head, run, v), least = minimum(f, block, head, v);
+                if (scales) {
+                    const int64_t at = ((b - first) * runs + run) * STRIP + v * W;
+                    store_f(scales->d + at, d);
+                    store_f(scales->least + at, least - d * (float)f.offset);
+                }
+                for (int c = run * quads; c < (run + 1) * quads; c += 2) EACH(odd, 2) {
+                    vu q = quad(bits, block, c, odd, v);
+                    EACH(i, 4) {
+                        vf value = scales ? scaled_code(bits, q, i)
+                                          : (code(bits, q, i) - (float)f.offset) * d + least;
+                        store_f(panel + (4 * (c + odd) + i) * STRIP + v * W, value);
+                    }
                 }
             }
         }
     }
 }
+
+/* acc[i, 0..16] += Σ_c x[i, c] · panel[c, 0..16] for MR rows. */
+INLINE void multiply(const float *const x[MR], const float *panel, int64_t cols, vf acc[MR][NV]) {
+    for (int64_t c = 0; c < cols; c++, panel += STRIP) {
+        vf p[NV];
+        EACH(v, NV) p[v] = load_f(panel + v * W);
+        EACH(i, MR) EACH(v, NV) acc[i][v] += p[v] * x[i][c];
+    }
+}
+
+/* The same with a panel of codes, in the order of `few_tile`. */
+INLINE void multiply_runs(
+    const int bits, const float *const x[MR], const float *const sums[MR], const float *panel,
+    const struct scales *scales, int64_t runs, vf acc[MR][NV]
+) {
+    for (int64_t run = 0; run < runs; run++) {
+        const int64_t first = run * run_cols(bits);
+        vf t[MR][NV];
+        EACH(i, MR) EACH(v, NV) t[i][v] = (vf){0};
+        UNROLL_8 for (int c = 0; c < run_cols(bits); c++, panel += STRIP) {
+            vf p[NV];
+            EACH(v, NV) p[v] = load_f(panel + v * W);
+            EACH(i, MR) EACH(v, NV) t[i][v] += p[v] * x[i][first + c];
+        }
+        EACH(v, NV) {
+            vf d = load_f(scales->d + run * STRIP + v * W);
+            vf least = load_f(scales->least + run * STRIP + v * W);
+            EACH(i, MR) {
+                acc[i][v] += d * t[i][v];
+                acc[i][v] += least * sums[i][run];
+            }
+        }
+    }
+}
+
+/* `rows` rows of x from j on, MR at most, times columns from.. of a strip, which lie in `panel`.
+   The first panel's sums begin with the bias, the others' with what is in `out`. */
+INLINE void many_tile(
+    const int bits, const int exact, const struct many *s, int64_t strip, int64_t from, int64_t cols,
+    int64_t j, int64_t rows, const float *panel, const struct scales *scales
+) {
+    const struct packed *w = s->w;
+    const int64_t row = strip * STRIP, lanes = w->n - row < STRIP ? w->n - row : STRIP;
+    float *out = s->out + j * w->n + row, edge[STRIP] = {0};
+    const float *x[MR], *sums[MR];
+    vf acc[MR][NV];
+    EACH(i, MR) {
+        const int64_t r = j + (i < rows ? i : rows - 1);
+        const float *begin = w->bias ? w->bias + row : edge;
+        x[i] = s->x + r * w->k + from;
+        if (exact) sums[i] = s->sums + r * s->runs + from / run_cols(bits);
+        if (from > 0 && i < rows) {
+            begin = out + i * w->n;
+            if (lanes < STRIP) begin = memcpy(edge, begin, (size_t)lanes * 4);
+        }
+        EACH(v, NV) acc[i][v] = load_f(begin + v * W);
+    }
+    if (exact) multiply_runs(bits, x, sums, panel, scales, cols / run_cols(bits), acc);
+    else multiply(x, panel, cols, acc);
+    EACH(i, MR) if (i < rows) {
+        if (lanes == STRIP) {
+            EACH(v, NV) store_f(out + i * w->n + v * W, acc[i][v]);
+        } else {
+            EACH(v, NV) store_f(edge + v * W, acc[i][v]);
+            memcpy(out + i * w->n, edge, (size_t)lanes * 4);
+        }
+    }
+}
+
+INLINE void many_task(const int bits, const int exact, const struct many *s, int64_t task) {
+    const struct packed *w = s->w;
+    const struct format f = formats[w->kind];
+    const int64_t k = w->k, top = task % s->row_tasks * ROWS;
+    const int64_t bottom = top + ROWS < s->m ? top + ROWS : s->m;
+    int64_t first = task / s->row_tasks * s->strips_per_task, last = first + s->strips_per_task;
+    if (last > num_strips(w)) last = num_strips(w);
+    float panel[PANEL * STRIP] __attribute__((aligned(64)));
+    struct scales scales;
+    for (int64_t from = 0; from < k; from += s->panel) {
+        int64_t cols = from + s->panel < k ? s->panel : k - from;
+        for (int64_t strip = first; strip < last; strip++) {
+            const uint8_t *data = w->data + strip * strip_bytes(f, k);
+            const int64_t begin = from / COLS, end = (from + cols) / COLS;
+            expand_blocks(bits, f, data, begin, end, panel, exact ? &scales : NULL);
+            for (int64_t j = top; j < bottom; j += MR) {
+                const int64_t rows = bottom - j < MR ? bottom - j : MR;
+                many_tile(bits, exact, s, strip, from, cols, j, rows, panel, &scales);
+            }
+        }
+    }
+}
+
+/* Row r of x → its columns shifted, and the sums of its runs, as `prepare` makes them. */
+struct shift {
+    const float *x;
+    float *to, *sums;
+    int64_t k;
+};
+
+INLINE void shift_row(const int bits, const struct shift *s, int64_t r) {
+    typedef float four __attribute__((vector_size(16)));
+    const int cols = run_cols(bits);
+    const four shift = {shift_of(bits, 0), shift_of(bits, 1), shift_of(bits, 2), shift_of(bits, 3)};
+    for (int64_t run = 0; run < s->k / cols; run++) {
+        four sum = {0}, x;
+        for (int64_t at = r * s->k + run * cols, end = at + cols; at < end; at += 4) {
+            memcpy(&x, s->x + at, sizeof x);
+            sum += x;
+            x *= shift;
+            memcpy(s->to + at, &x, sizeof x);
+        }
+        s->sums[r * (s->k / cols) + run] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+}
+
+/* ---- rows of W as numbers ---- */
+
 static void expand_strip(
     const struct packed *w, int64_t strip, int64_t first, int64_t last, float *panel
 ) {
     const struct format f = formats[w->kind];
     const uint8_t *data = w->data + strip * strip_bytes(f, w->k);
     switch (f.bits) {
-    case 4: expand_blocks(4, f, data, first, last, panel); break;
-    case 5: expand_blocks(5, f, data, first, last, panel); break;
-    case 6: expand_blocks(6, f, data, first, last, panel); break;
-    case 8: expand_blocks(8, f, data, first, last, panel); break;
+    case 4: expand_blocks(4, f, data, first, last, panel, NULL); break;
+    case 5: expand_blocks(5, f, data, first, last, panel, NULL); break;
+    case 6: expand_blocks(6, f, data, first, last, panel, NULL); break;
+    case 8: expand_blocks(8, f, data, first, last, panel, NULL); break;
+    case 16: expand_blocks(16, f, data, first, last, panel, NULL); break;
+    case 32: expand_blocks(32, f, data, first, last, panel, NULL); break;
     }
 }
-
-/* out[i, 0..16] (+)= Σ_c x[i, c] · panel[c, 0..16] for MR rows, of which `rows` exist. */
-static void multiply(
-    const float *const x[MR], const float *panel, int64_t cols, float *out, int64_t stride,
-    int64_t rows, int64_t lanes, const float *start, int add
-) {
-    vf acc[MR][NV];
-    float edge[STRIP];
-    EACH(i, MR) {
-        const float *from = start;
-        if (add && i < rows) {
-            from = out + i * stride;
-            if (lanes < STRIP) from = memcpy(edge, from, (size_t)lanes * 4);
-        }
-        EACH(v, NV) acc[i][v] = from ? load_f(from + v * W) : (vf){0};
-    }
-    for (int64_t c = 0; c < cols; c++, panel += STRIP) {
-        vf p[NV];
-        EACH(v, NV) p[v] = load_f(panel + v * W);
-        EACH(i, MR) EACH(v, NV)
-            acc[i][v] += p[v] * x[i][c];
-    }
-    EACH(i, MR) if (i < rows) {
-        if (lanes == STRIP) {
-            EACH(v, NV) store_f(out + i * stride + v * W, acc[i][v]);
-        } else {
-            EACH(v, NV) store_f(edge + v * W, acc[i][v]);
-            memcpy(out + i * stride, edge, (size_t)lanes * 4);
-        }
-    }
-}
-
-static void many_task(void *arg, int64_t task) {
-    const struct many *s = arg;
-    const struct packed *w = s->w;
-    const int64_t k = w->k, top = task % s->row_tasks * ROWS;
-    const int64_t bottom = top + ROWS < s->m ? top + ROWS : s->m;
-    int64_t first = task / s->row_tasks * s->strips_per_task, last = first + s->strips_per_task;
-    if (last > num_strips(w)) last = num_strips(w);
-    float panel[PANEL * STRIP] __attribute__((aligned(64)));
-    for (int64_t from = 0; from < k; from += s->panel) {
-        int64_t cols = from + s->panel < k ? s->panel : k - from;
-        for (int64_t strip = first; strip < last; strip++) {
-            const int64_t row = strip * STRIP, lanes = w->n - row < STRIP ? w->n - row : STRIP;
-            const float *bias = w->bias ? w->bias + row : NULL;
-            expand_strip(w, strip, from / COLS, (from + cols) / COLS, panel);
-            for (int64_t j = top; j < bottom; j += MR) {
-                const float *x[MR];
-                for (int i = 0; i < MR; i++) x[i] = s->x + (j + i < bottom ? j + i : bottom - 1) * k + from;
-                multiply(
-                    x, panel, cols, s->out + j * w->n + row, w->n,
-                    bottom - j < MR ? bottom - j : MR, lanes, bias, from > 0
-                );
-            }
-        }
-    }
-}
-
-/* ---- rows of W as numbers ---- */
 
 struct expand {
     const struct packed *w;
@@ -537,15 +645,20 @@ static void pack_task(void *arg, int64_t strip) {
     static void prepare_##bits(const void *x, struct few *s, float *to, float *sums) { \
         if (s->type == F32) prepare(bits, x, F32, s, to, sums); \
         else prepare(bits, x, BF16, s, to, sums); \
-    }
-BITS(4) BITS(5) BITS(6) BITS(8)
+    } \
+    static void many_##bits(void *s, int64_t task) { many_task(bits, 0, s, task); } \
+    static void exact_##bits(void *s, int64_t task) { many_task(bits, !is_plain(bits), s, task); } \
+    static void shift_##bits(void *s, int64_t r) { shift_row(bits, s, r); }
+BITS(4) BITS(5) BITS(6) BITS(8) BITS(16) BITS(32)
 
+#define ALL(bits) [bits] = {few_##bits, prepare_##bits, many_##bits, exact_##bits, shift_##bits}
 static const struct {
     void (*few)(void *, int64_t);
     void (*prepare)(const void *, struct few *, float *, float *);
-} by_bits[] = {
-    [4] = {few_4, prepare_4}, [5] = {few_5, prepare_5}, [6] = {few_6, prepare_6}, [8] = {few_8, prepare_8},
-};
+    void (*many)(void *, int64_t);
+    void (*exact)(void *, int64_t);
+    void (*shift)(void *, int64_t);
+} by_bits[] = {ALL(4), ALL(5), ALL(6), ALL(8), ALL(16), ALL(32)};
 
 /* ---- entry points; the caller has checked every shape, type and pointer ---- */
 
@@ -578,16 +691,30 @@ int matmul_few(
     return 0;
 }
 
-/* The same for many rows, in float32. */
-void matmul_many(
-    const struct packed *w, const float *x, float *out, int64_t m, int64_t threads
+/* The same for many rows, in float32. exact: in the order of matmul_few. */
+int matmul_many(
+    const struct packed *w, const float *x, float *out, int64_t m, int64_t exact, int64_t threads
 ) {
-    const int64_t strips = num_strips(w), row_tasks = (m + ROWS - 1) / ROWS;
-    const int64_t panels = (w->k + PANEL - 1) / PANEL;
+    const int bits = formats[w->kind].bits;
+    const int64_t strips = num_strips(w), row_tasks = (m + ROWS - 1) / ROWS, k = w->k;
+    const int64_t panels = (k + PANEL - 1) / PANEL, panel = (k / COLS + panels - 1) / panels * COLS;
     int64_t each = strips * row_tasks / (threads * 8);
     each = each < 1 ? 1 : each > 8 ? 8 : each;
-    struct many s = {w, x, out, m, each, row_tasks, (w->k / COLS + panels - 1) / panels * COLS};
-    run_tasks(many_task, &s, (strips + each - 1) / each * row_tasks, threads);
+    struct many s = {w, x, NULL, out, m, each, row_tasks, panel, k / run_cols(bits)};
+    float *shifted = NULL;
+    if (exact && !is_plain(bits)) {
+        shifted = malloc((size_t)(m * (k + s.runs)) * 4);
+        if (!shifted) return -1;
+        struct shift job = {x, shifted, shifted + m * k, k};
+        run_tasks(by_bits[bits].shift, &job, m, threads);
+        s.x = job.to, s.sums = job.sums;
+    }
+    run_tasks(
+        exact ? by_bits[bits].exact : by_bits[bits].many, &s, (strips + each - 1) / each * row_tasks,
+        threads
+    );
+    free(shifted);
+    return 0;
 }
 
 /* Rows ids[0..count] → out [count, k] in float32 or bfloat16; without ids: rows first, first + 1, ...,

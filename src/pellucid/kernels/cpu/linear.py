@@ -17,7 +17,10 @@ from torch import Tensor
 from pellucid.kernels.cpu.build import BuildError, load_library
 
 KINDS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K")
-"""Numbered as in linear.c."""
+"""Kinds of blocks, numbered as in linear.c."""
+
+PLAIN = {torch.bfloat16: len(KINDS), torch.float32: len(KINDS) + 1}
+"""Plain numbers, numbered as in linear.c."""
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}
 
@@ -29,7 +32,7 @@ _SIGNATURES: dict[str, tuple[type | None, list[type]]] = {
     "packed_bytes": (_I, [_I, _I, _I]),
     "pack_rows": (None, [_I, _P, _P, _I, _I, _I]),
     "matmul_few": (ctypes.c_int, [_P, _P, _P, _I, _I, _I]),
-    "matmul_many": (None, [_P, _P, _P, _I, _I]),
+    "matmul_many": (ctypes.c_int, [_P, _P, _P, _I, _I, _I]),
     "expand_rows": (ctypes.c_int, [_P, _P, _P, _I, _I, _I, _I]),
     "instruction_set": (ctypes.c_char_p, []),
 }
@@ -74,7 +77,14 @@ class CpuKernels:
         self.library.pack_rows(
             number, data.data_ptr(), out.data_ptr(), n, k, torch.get_num_threads()
         )
-        return PackedMatrix(self, kind, out, n, k)
+        return PackedMatrix(self, number, out, n, k)
+
+    def pack_plain(self, numbers: Tensor) -> PackedMatrix:
+        """Lay plain numbers out in strips. numbers: float32 or bfloat16 [n, k] on the CPU."""
+        n, k = numbers.shape
+        padded = torch.nn.functional.pad(numbers, (0, -k % 32, 0, -n % 16))
+        strips = padded.view(len(padded) // 16, 16, -1).transpose(1, 2).contiguous()
+        return PackedMatrix(self, PLAIN[numbers.dtype], strips, n, k)
 
 
 def row_bytes(kind: str, k: int) -> int:
@@ -90,12 +100,13 @@ class PackedMatrix:
     def __init__(
         self,
         kernels: CpuKernels,
-        kind: str,
+        kind: int,
         data: Tensor,
         n: int,
         k: int,
         bias: Tensor | None = None,
     ) -> None:
+        """kind: its number in linear.c; data: its strips."""
         self.kernels = kernels
         self.kind, self.n, self.k = kind, n, k
         self.data = data
@@ -105,14 +116,15 @@ class PackedMatrix:
                 raise ValueError(f"bias {tuple(bias.shape)} does not fit {n} rows")
             self.bias = torch.nn.functional.pad(bias.float(), (0, -n % 16)).contiguous()
         pointer = None if self.bias is None else self.bias.data_ptr()
-        self._struct = _Packed(data.data_ptr(), pointer, n, k, KINDS.index(kind))
+        self._padding = -k % 32  # of plain numbers: blocks are whole
+        self._struct = _Packed(data.data_ptr(), pointer, n, k + self._padding, kind)
         self._address = ctypes.addressof(self._struct)
         self._few = kernels.library.matmul_few
         self._many = kernels.library.matmul_many
 
     @property
     def nbytes(self) -> int:
-        return self.data.numel()
+        return self.data.nbytes
 
     def with_bias(self, bias: Tensor | None) -> PackedMatrix:
         """The same bytes, not copied, and a bias [n] added to every product."""
@@ -120,8 +132,11 @@ class PackedMatrix:
             return self
         return PackedMatrix(self.kernels, self.kind, self.data, self.n, self.k, bias)
 
-    def matmul(self, x: Tensor) -> Tensor:
-        """x [m, k] float32 or bfloat16 → x · Wᵀ + bias, [m, n], in x's dtype."""
+    def matmul(self, x: Tensor, exact: bool = False) -> Tensor:
+        """x [m, k] float32 or bfloat16 → x · Wᵀ + bias, [m, n], in x's dtype.
+
+        exact: a row's result is the same, to the bit, however many rows there are.
+        """
         rows, cols = x.shape
         number = TYPES[x.dtype]
         if cols != self.k or not x.is_cpu:
@@ -129,13 +144,13 @@ class PackedMatrix:
                 f"x {tuple(x.shape)} on {x.device} does not fit a CPU matrix {self.n}×{self.k}"
             )
         if rows > MAX_FEW and number:
-            return self.matmul(x.float()).to(x.dtype)
-        x = x.contiguous()
+            return self.matmul(x.float(), exact).to(x.dtype)
+        x = torch.nn.functional.pad(x, (0, self._padding)) if self._padding else x.contiguous()
         out = x.new_empty((rows, self.n))
+        few = rows <= MAX_FEW
+        call, option = (self._few, number) if few else (self._many, exact)
         threads = torch.get_num_threads()
-        if rows > MAX_FEW:
-            self._many(self._address, x.data_ptr(), out.data_ptr(), rows, threads)
-        elif self._few(self._address, x.data_ptr(), out.data_ptr(), rows, number, threads):
+        if call(self._address, x.data_ptr(), out.data_ptr(), rows, option, threads):
             raise MemoryError("no memory for the activations of a packed matrix product")
         return out
 
@@ -155,12 +170,12 @@ class PackedMatrix:
         return self._expand(None, first, count, dtype)
 
     def _expand(self, ids: int | None, first: int, count: int, dtype: torch.dtype) -> Tensor:
-        out = torch.empty((count, self.k), dtype=dtype)
+        out = torch.empty((count, self.k + self._padding), dtype=dtype)
         number, threads = TYPES[dtype], torch.get_num_threads()
         call = self.kernels.library.expand_rows
         if call(self._address, ids, out.data_ptr(), first, count, number, threads):
             raise IndexError(f"row id out of range: there are {self.n} rows")
-        return out
+        return out[:, : self.k].contiguous() if self._padding else out
 
 
 __all__ = ["KINDS", "BuildError", "CpuKernels", "PackedMatrix"]
