@@ -16,6 +16,8 @@ import ctypes
 import gc
 import os
 import sys
+import threading
+from collections.abc import Callable
 from functools import cache
 
 
@@ -48,6 +50,29 @@ def wait_briefly() -> None:
     imported: afterwards this does nothing.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+_LOW_PRIORITY = 10
+"""Of 19. A thread of this niceness gets a tenth of a core that another one wants."""
+
+
+def in_background(work: Callable[[], object]) -> None:
+    """Do `work` at a low priority, and wait for it.
+
+    On Linux each thread has its own priority. A process that has lowered its own may not raise it
+    again, hence the thread, which ends with the work. Elsewhere `work` is done as usual.
+    """
+
+    def target() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
+        work()
+
+    if not sys.platform.startswith("linux"):
+        work()
+        return
+    thread = threading.Thread(target=target, name="background")
+    thread.start()
+    thread.join()
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h

@@ -10,12 +10,12 @@ from fake_engine import SPEC, FakeTokenizer
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.server import process, serve
+from pellucid.server import serve
 
 WORKER = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
 
 if __name__ == "__main__":
-    process.EngineProcess.spawn.__func__.__defaults__ = (WORKER,)  # type: ignore[attr-defined]
+    serve.supervisor.__defaults__ = (WORKER,)
     opened = SimpleNamespace(
         name="fake",
         tokenizer=FakeTokenizer(),

@@ -22,5 +22,5 @@ def make_engine(config: object) -> FakeEngine:
 
 
 if __name__ == "__main__":
-    die_with_parent(sys.stdin.fileno())
-    sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[1])), fake_measure))
+    die_with_parent(sys.stdin.fileno()).set()
+    sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[-1])), fake_measure))

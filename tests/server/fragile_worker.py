@@ -38,5 +38,5 @@ def make_engine(config: EngineConfig) -> Engine:
 
 
 if __name__ == "__main__":
-    die_with_parent(sys.stdin.fileno())
+    die_with_parent(sys.stdin.fileno()).set()
     sys.exit(run(make_engine, socket.socket(fileno=int(sys.argv[2])), measure_engine))

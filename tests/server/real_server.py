@@ -26,8 +26,7 @@ class Program:
     @property
     def worker(self) -> psutil.Process:
         """The engine's process, as it is now."""
-        (child,) = psutil.Process(self.process.pid).children()
-        return child
+        return engine_of(self.process.pid)
 
     def complete(self, prompt: Any, **body: Any) -> dict[str, Any]:
         """The answer to one call."""
@@ -39,6 +38,11 @@ class Program:
     def health(self) -> dict[str, Any]:
         answer: dict[str, Any] = self.http.get("/health").json()
         return answer
+
+
+def engine_of(pid: int) -> psutil.Process:
+    """The engine's process of the server `pid`: its eldest child, for a spare is younger."""
+    return min(psutil.Process(pid).children(), key=lambda child: (child.create_time(), child.pid))
 
 
 @contextmanager

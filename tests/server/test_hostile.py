@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from fake_engine import FakeEngine, FakeTokenizer
 from fake_server import Running
+from real_server import engine_of
 from test_life import first_line, program, wait_for
 
 from pellucid.explore import runfile
@@ -211,7 +211,7 @@ def test_a_signal_ends_it_even_if_the_engine_reads_nothing() -> None:
     """What waits to be written to a stopped engine must not keep the server alive."""
     with program() as (process, port):
         first_line(process)
-        (child,) = psutil.Process(process.pid).children()
+        child = engine_of(process.pid)
         os.kill(child.pid, signal.SIGSTOP)
         body = {"prompt": [[7] * 2000] * 500, "max_tokens": 1}  # a megabyte for the engine
         url = f"http://127.0.0.1:{port}/v1/completions"

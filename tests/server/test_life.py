@@ -20,6 +20,7 @@ import psutil
 import pytest
 from fake_engine import FakeEngine
 from fake_server import Running
+from real_server import engine_of
 from starlette.requests import ClientDisconnect
 
 from pellucid.server import http as server_http
@@ -208,7 +209,7 @@ def test_stop_on_signal(number: signal.Signals) -> None:
         url = f"http://127.0.0.1:{port}"
         said = f"pellucid serves fake at {url}/v1, its page at {url} (ready in "
         assert said in first_line(process)
-        (child,) = psutil.Process(process.pid).children()
+        child = engine_of(process.pid)
         body = {"prompt": "SLOW", "stream": True, "max_tokens": 1000, "ignore_eos": True}
         with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=10) as response:
             lines = response.iter_lines()
@@ -226,7 +227,7 @@ def test_stop_while_the_model_is_loaded(times: int) -> None:
     """The second signal does not wait for the engine's process, which ends by itself."""
     with program("large") as (process, _):
         assert process.stderr.readline() == "loading\n"
-        (child,) = psutil.Process(process.pid).children()
+        child = engine_of(process.pid)
         process.send_signal(signal.SIGINT)
         if times == 2:
             time.sleep(0.1)
@@ -259,7 +260,7 @@ def test_an_offered_upgrade_is_no_news() -> None:
 def test_no_orphan_when_the_server_is_killed() -> None:
     with program() as (process, _):
         first_line(process)
-        (child,) = psutil.Process(process.pid).children()
+        child = engine_of(process.pid)
         process.kill()
         wait_for(lambda: not child.is_running() or child.status() == "zombie", 4)
 
@@ -267,7 +268,7 @@ def test_no_orphan_when_the_server_is_killed() -> None:
 def test_no_orphan_when_the_engine_is_stuck() -> None:
     with program() as (process, port):
         first_line(process)
-        (child,) = psutil.Process(process.pid).children()
+        child = engine_of(process.pid)
         with contextlib.suppress(httpx.TimeoutException):
             httpx.post(
                 f"http://127.0.0.1:{port}/v1/completions", json={"prompt": "STUCK"}, timeout=0.3

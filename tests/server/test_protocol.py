@@ -19,6 +19,7 @@ from pellucid.server.protocol import (
     Command,
     Fatal,
     GetStats,
+    Imported,
     Outputs,
     Start,
     Unframer,
@@ -80,7 +81,8 @@ def test_first_command_must_be_start() -> None:
         )
         worker.start()
         worker.join(5)
-        event = decode_event(ours.recv(4096)[4:])
+        first, event = map(decode_event, Unframer().feed(ours.recv(4096)))
+        assert first == Imported()
         assert codes == [1]
         assert isinstance(event, Fatal) and "expected Start" in event.message
 

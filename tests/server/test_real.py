@@ -152,11 +152,10 @@ def has_torch(pid: int) -> bool:
 
 def test_a_killed_engine_comes_back_the_same(tiny: Program) -> None:
     before = ids_of(tiny.complete(PROMPT, **GREEDY))
+    wait_for(lambda: tiny.health()["spare"], 30)
     seen, seconds = kill_under_streams(tiny.url, tiny.worker.pid, PROMPT)
     check_killed_streams(seen)
-    assert (
-        seconds < 3 * SERVED_AGAIN_S
-    )  # most of it is importing torch, on a machine that may be busy
+    assert seconds < SERVED_AGAIN_S
     assert ids_of(tiny.complete(PROMPT, **GREEDY)) == before
     assert tiny.health()["restarts"] == 1
 
@@ -193,14 +192,13 @@ def test_an_error_in_a_kernel_ends_one_stream_of_several(start: Any, folder: Pat
 
 @pytest.mark.model
 def test_smollm2_is_served_again_within_seconds() -> None:
-    began = time.monotonic()
     with serving("--model", "smollm2") as program:
-        first_start_s = time.monotonic() - began
         before = program.complete("The capital of France is", temperature=0, max_tokens=8)
+        wait_for(lambda: program.health()["spare"], 30)
         seen, seconds = kill_under_streams(program.url, program.worker.pid, "Count: one, two,")
         check_killed_streams(seen)
-        print(f"served {seconds:.2f} s after the kill; the first start took {first_start_s:.2f} s")
-        assert seconds < max(SERVED_AGAIN_S, 1.5 * first_start_s), "slower than a busy machine is"
+        print(f"served {seconds:.2f} s after the kill")
+        assert seconds < SERVED_AGAIN_S
         after = program.complete("The capital of France is", temperature=0, max_tokens=8)
         assert after["choices"] == before["choices"]
 

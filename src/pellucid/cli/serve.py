@@ -66,6 +66,12 @@ def add_arguments(parser: Parser) -> None:
         "recommend, or OpenAI's (temperature 1) (default: %(default)s)",
     )
     group.add_argument(
+        "--no-spare",
+        action="store_true",
+        help="keep no second process that has its imports done and takes over when the engine's "
+        "dies: saves some 150 MB of memory, and a restart takes two or more seconds longer",
+    )
+    group.add_argument(
         "--max-body",
         type=int,
         default=8 << 20,
@@ -91,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         max_body=args.max_body,
         allowed_origins=args.allowed_origins,
         drop_tools=args.drop_tools,
+        spare=not args.no_spare,
         sampling_defaults=args.sampling_defaults,
     )
     return serve(config, options)

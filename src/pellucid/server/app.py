@@ -26,7 +26,7 @@ STATS_S = 1.0
 async def health(request: Request) -> Response:
     """200 with the engine's state, or 503 with the reason; a busy engine counts as healthy."""
     engine = Served.of(request).engine
-    lives: dict[str, Any] = {"restarts": engine.num_restarts}
+    lives: dict[str, Any] = {"restarts": engine.num_restarts, "spare": engine.spare.is_waiting}
     if engine.reason:
         lives["reason"] = engine.reason  # of the last restart, or why there is no engine now
     try:

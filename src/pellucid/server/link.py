@@ -31,6 +31,7 @@ from pellucid.server.protocol import (
     Event,
     Fatal,
     GetStats,
+    Imported,
     Measure,
     Measured,
     Outputs,
@@ -187,6 +188,8 @@ class EngineLink:
         self.jobs: dict[str, Job] = {}
         self.down: str | None = None
         """Why the engine is not there, once it is not."""
+        self.has_imported = False
+        """Whether the process is past its imports, and would load at once."""
         self.last_stats = EngineStats()
         self._gone = asyncio.Event()
         self._reader = reader
@@ -308,6 +311,8 @@ class EngineLink:
                 waiting = self._asking.popleft()
                 if not waiting.done():
                     waiting.set_result(stats)
+            case Imported():
+                self.has_imported = True
             case Ready(info):
                 self._ready.set_result(info)
             case Fatal(message, bad_input):

@@ -37,7 +37,7 @@ class EngineProcess:
         return self._process.pid
 
     @classmethod
-    async def spawn(cls, command: Sequence[str] = WORKER) -> EngineProcess:
+    async def spawn(cls, command: Sequence[str]) -> EngineProcess:
         """Start `command` with its end of a socket pair as the last argument."""
         ours, theirs = socket.socketpair()
         with theirs:

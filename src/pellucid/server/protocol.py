@@ -18,6 +18,9 @@ import msgspec
 from pellucid.config import EngineConfig
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 
+SPARE = "spare"
+"""On the command line of a process that will wait: nobody is in a hurry for its imports."""
+
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """First of all: load this. Answered by `Ready` or `Fatal`."""
@@ -50,6 +53,10 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     """Of `explore.cells.Settings`."""
     force: bool = False
     """Even while answers are being made, which then wait."""
+
+
+class Imported(msgspec.Struct, frozen=True, tag=True):
+    """The first event: what takes long to import is imported, and `Start` will load at once."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -106,7 +113,7 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
 
 
 Command = Start | Add | Abort | GetStats | Measure
-Event = Ready | Accepted | Refused | Outputs | Snapshot | Progress | Measured | Fatal
+Event = Imported | Ready | Accepted | Refused | Outputs | Snapshot | Progress | Measured | Fatal
 
 LENGTH_BYTES = 4
 

@@ -27,8 +27,10 @@ from pellucid.errors import InputError
 from pellucid.server import connections
 from pellucid.server.app import build_app
 from pellucid.server.link import EngineDown
-from pellucid.server.process import EngineProcess
+from pellucid.server.process import WORKER, EngineProcess
+from pellucid.server.protocol import SPARE
 from pellucid.server.served import MAX_BODY, Served
+from pellucid.server.spare import NoSpare, Spare
 from pellucid.server.supervisor import Supervisor
 from pellucid.server.threads import in_daemon
 
@@ -56,6 +58,8 @@ class ServeOptions:
     """Whose pages may call from a browser, as https://host:port; "*" means any."""
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
+    spare: bool = True
+    """Keep a process that takes over from an engine's that dies; see `spare.py`."""
     sampling_defaults: Literal["model", "openai"] = "model"
     """What sampling fields come to that are not sent: the model's (model) or OpenAI's (openai)."""
 
@@ -106,7 +110,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     stop = asyncio.create_task(stopping.wait())
-    engine = Supervisor(EngineProcess.spawn, config)
+    engine = supervisor(config, options.spare)
     await engine.spawn()
     try:
         loading = asyncio.create_task(_load(engine, config, options))
@@ -131,6 +135,12 @@ async def _serve(
     finally:
         stop.cancel()
         await engine.stop()
+
+
+def supervisor(config: EngineConfig, spare: bool, worker: Sequence[str] = WORKER) -> Supervisor:
+    """Of an engine in a process that runs the command `worker`."""
+    waiting = Spare(lambda: EngineProcess.spawn([*worker, SPARE])) if spare else NoSpare()
+    return Supervisor(lambda: EngineProcess.spawn(worker), config, spare=waiting)
 
 
 async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions) -> Served:

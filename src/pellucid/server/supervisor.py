@@ -10,7 +10,8 @@ HTTP process outlives both, and a server that only says so until somebody restar
 Idea: the dead process is reaped and another one loads the same configuration. What was in flight
 is lost, because its keys and values are: each such call gets one error. A call that comes during
 the restart waits for a moment, since a small model is back within seconds; after that it is turned
-away with the time after which to try again.
+away with the time after which to try again. What takes longest of a small model's restart, the
+imports, a spare process has behind it (`spare.py`).
 
 Trade-off: the request that killed the process may come again and kill the next one. Therefore an
 error of a call in flight asks clients not to repeat it by themselves, and the pause before a
@@ -21,29 +22,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.request import EngineInfo
+from pellucid.server.host import EngineHost, say
 from pellucid.server.link import EngineDown, EngineLink
+from pellucid.server.spare import NoSpare
 
 PATIENCE_S = 5.0
 """How long a call waits for an engine that is being started again."""
 
 State = Literal["loading", "ready", "restarting", "failed", "stopping"]
-
-
-class EngineHost(Protocol):
-    """Where an engine runs: a process, or in tests a thread."""
-
-    link: EngineLink
-
-    async def stop(self) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +69,7 @@ class Supervisor:
         spawn: Callable[[], Awaitable[EngineHost]],
         config: EngineConfig,
         backoff: Backoff = Backoff(),
+        spare: NoSpare | None = None,
     ) -> None:
         self.state: State = "loading"
         self.reason = ""
@@ -83,6 +78,7 @@ class Supervisor:
         self._spawn = spawn
         self._config = config
         self._backoff = backoff
+        self.spare = spare or NoSpare()
         self._host: EngineHost | None = None
         self._watching: asyncio.Task[None] | None = None
         self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -110,9 +106,10 @@ class Supervisor:
         return max(1, math.ceil(self._expected_at - time.monotonic()))
 
     async def spawn(self) -> None:
-        """Start the process, which has much to import before it can be told what to load."""
+        """Have a process that can be told what to load: the spare one, or a new one that imports
+        what it needs first."""
         self._spawned_at = time.monotonic()
-        self._host = await self._spawn()
+        self._host = await self.spare.take() or await self._spawn()
 
     async def load(self) -> None:
         """Have the model loaded. Raises `InputError` if it cannot be, `EngineDown` on a crash."""
@@ -121,6 +118,7 @@ class Supervisor:
         self._load_s = self._loaded_at - self._spawned_at
         self._enter("ready")
         self._watching = self._watching or asyncio.create_task(self._watch())
+        await self.spare.renew()
 
     async def ready(self) -> EngineLink:
         """The link to an engine that answers; while it restarts, wait for it a little."""
@@ -149,6 +147,7 @@ class Supervisor:
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        await self.spare.stop()
         if self._host:
             await self._host.stop()
 
@@ -181,14 +180,10 @@ class Supervisor:
                 self.num_restarts += 1
                 await self.spawn()
                 await self.load()
-                say(f"the engine is back, {self._load_s:.1f} s after its process began")
+                say(f"the engine is back, {self._load_s:.1f} s later")
                 return
             except (EngineDown, InputError, OSError) as error:
                 reason = str(error)
         self.reason = f"{reason}; it was started {self._backoff.max_loads} times in vain"
         self._enter("failed")
         say(f"{self.reason}: restart the server")
-
-
-def say(line: str) -> None:
-    print(f"pellucid: {line}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
 """The engine's process: obey commands, step while there is work, sleep while there is none.
 
-`run` is the whole life: wait for `Start`, load, say `Ready`, then `serve_engine` until the other
-side hangs up. Between two steps commands are drained without waiting; an idle engine waits in
-`recv`, so it costs no CPU time at all. A measurement has the engine to itself: what arrives
-meanwhile is held back until it ends, but for questions about the state and its own end.
+`run` is the whole life: say `Imported`, wait for `Start`, load, say `Ready`, then `serve_engine`
+until the other side hangs up. Between two steps commands are drained without waiting; an idle
+engine waits in `recv`, so it costs no CPU time at all. A measurement has the engine to itself: what
+arrives meanwhile is held back until it ends, but for questions about the state and its own end.
 
 The parent's death must end this process even during a load or a long step, when nobody reads the
 socket. So standard input is a pipe that the parent never writes to: its end of file means that the
@@ -25,9 +25,10 @@ import msgspec
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.process import own_process
+from pellucid.process import in_background, own_process, wait_briefly
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.server.protocol import (
+    SPARE,
     Abort,
     Accepted,
     Add,
@@ -35,6 +36,7 @@ from pellucid.server.protocol import (
     Event,
     Fatal,
     GetStats,
+    Imported,
     Measure,
     Measured,
     Outputs,
@@ -214,6 +216,7 @@ def run(
     """Load, serve, and on failure say why; the process's exit code."""
     channel = Channel(sock)
     try:
+        channel.send(Imported())
         first, *rest = channel.receive(wait=True)
         if not isinstance(first, Start) or rest:
             raise RuntimeError(f"expected Start, not {type(first).__name__}")
@@ -240,16 +243,22 @@ def report(channel: Channel, error: Exception) -> int:
     return 2 if bad_input else 1
 
 
-def die_with_parent(lifeline: int) -> None:
-    """Leave when the parent's end of the pipe closes: in peace if the loop is quick enough."""
+def die_with_parent(lifeline: int) -> threading.Event:
+    """Leave when the parent's end of the pipe closes: in peace if the loop is quick enough.
+
+    The loop has that much time once the event is set; before, there is nothing to end in peace.
+    """
+    looping = threading.Event()
 
     def watch() -> None:
         while os.read(lifeline, 1):
             pass
-        time.sleep(GRACE_S)
+        if looping.is_set():
+            time.sleep(GRACE_S)
         os._exit(0)
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
+    return looping
 
 
 def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dict[str, Any]:
@@ -265,12 +274,24 @@ def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dic
 
 
 def main() -> int:
-    die_with_parent(sys.stdin.fileno())
-    sock = socket.socket(fileno=int(sys.argv[1]))
-    own_process()  # imports torch, which takes a second or two; the loop above is used without it
+    """Arguments: SPARE or nothing, and the descriptor of the socket."""
+    looping = die_with_parent(sys.stdin.fileno())
+    *kind, descriptor = sys.argv[1:]
+    sock = socket.socket(fileno=int(descriptor))
+    wait_briefly()
+    if kind == [SPARE]:
+        in_background(import_engine)
+    own_process()
+    make_engine = import_engine()
+    looping.set()
+    return run(make_engine, sock, measure_engine)
+
+
+def import_engine() -> Callable[[EngineConfig], EngineLike]:
+    """The engine's class. This imports torch, which takes seconds; the loop above needs none."""
     from pellucid.engine import Engine
 
-    return run(Engine, sock, measure_engine)
+    return Engine
 
 
 if __name__ == "__main__":
