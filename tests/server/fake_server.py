@@ -21,9 +21,9 @@ from pellucid.config import EngineConfig
 from pellucid.server.app import build_app
 from pellucid.server.connections import PromptProtocol
 from pellucid.server.host import EngineHost
+from pellucid.server.launch import bind
 from pellucid.server.link import EngineLink
 from pellucid.server.process import EngineProcess
-from pellucid.server.serve import bind
 from pellucid.server.served import Served
 from pellucid.server.supervisor import Supervisor
 from pellucid.server.worker import run

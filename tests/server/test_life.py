@@ -24,7 +24,7 @@ from real_server import engine_of
 from starlette.requests import ClientDisconnect
 
 from pellucid.server import http as server_http
-from pellucid.server.serve import bind
+from pellucid.server.launch import bind
 
 HERE = Path(__file__).parent
 
@@ -162,6 +162,15 @@ def test_worker_leaves_when_its_parent_does(start: Any) -> None:
         pid = server.pid
         assert psutil.pid_exists(pid)
     assert not psutil.pid_exists(pid)
+
+
+def test_the_engine_starts_before_the_server_imports() -> None:
+    """What `pellucid serve` has imported when it starts the engine's process, which takes seconds:
+    no event loop, no web server, no numpy."""
+    code = "import sys, pellucid.cli.serve as verb; verb.launch; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    assert "pellucid.server.launch" in modules.split()
+    assert not {"asyncio", "uvicorn", "starlette", "numpy", "torch"} & set(modules.split())
 
 
 def test_port_in_use() -> None:

@@ -118,7 +118,7 @@ def test_the_real_one_imports_at_low_priority_and_serves_at_the_usual_one() -> N
     """So that it takes no time from answers, and an engine in it is as fast as any other."""
 
     async def main() -> None:
-        from pellucid.server.process import WORKER
+        from pellucid.server.launch import WORKER
 
         process = await EngineProcess.spawn([*WORKER, SPARE])
         try:

@@ -9,6 +9,7 @@ from pellucid.cli import leaving_at_once
 from pellucid.cli.common import add_config_flags, config_from
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
+from pellucid.server.launch import bind, launch
 
 KEYS_VARIABLE = "PELLUCID_API_KEYS"
 
@@ -87,20 +88,22 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"port must be between 0 and 65535, not {args.port}", param="port")
     if args.max_body < 1:
         raise InputError(f"max-body must be at least 1, not {args.max_body}", param="max-body")
-    with leaving_at_once():  # imported here, since api_keys and help need no web server
-        from pellucid.server.serve import ServeOptions, serve
+    keys = api_keys(args.api_key)
+    sock = bind(args.host, args.port)
+    with leaving_at_once():
+        first = launch()
+        from pellucid.server.serve import ServeOptions, serve  # while that one imports, too
     options = ServeOptions(
-        host=args.host,
-        port=args.port,
         model_names=args.served_model_name,
-        api_keys=api_keys(args.api_key),
+        api_keys=keys,
         max_body=args.max_body,
         allowed_origins=args.allowed_origins,
         drop_tools=args.drop_tools,
         spare=not args.no_spare,
         sampling_defaults=args.sampling_defaults,
     )
-    return serve(config, options)
+    with sock:
+        return serve(config, options, sock, first)
 
 
 def api_keys(given: list[str]) -> list[str]:

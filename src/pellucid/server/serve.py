@@ -1,15 +1,13 @@
-"""`pellucid serve` from the first line to the last: bind, load, answer, stop.
+"""`pellucid serve` once the port is taken and the engine's process starts: load, answer, stop.
 
-The port is bound before anything is loaded, so that one that is in use is known at once; clients
-that come during the load wait in the socket's queue. The engine's process starts (and imports
-torch) while this one opens the checkpoint for its tokenizer; opening also downloads what is
-missing, so the engine is told what to load only after that, and nothing is fetched twice.
+Both are the work of `launch.py`. While the engine's process imports torch, this one opens the
+checkpoint for its tokenizer; opening also downloads what is missing, so the engine is told what to
+load only after that, and nothing is fetched twice.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -18,16 +16,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import uvicorn
 
 from pellucid.config import EngineConfig
-from pellucid.errors import InputError
 from pellucid.server import connections
 from pellucid.server.app import build_app
+from pellucid.server.launch import WORKER, Launched
 from pellucid.server.link import EngineDown
-from pellucid.server.process import WORKER, EngineProcess
+from pellucid.server.process import EngineProcess
 from pellucid.server.protocol import SPARE
 from pellucid.server.served import MAX_BODY, Served
 from pellucid.server.spare import NoSpare, Spare
@@ -37,7 +36,6 @@ from pellucid.server.threads import in_daemon
 if TYPE_CHECKING:
     from pellucid.model.checkpoint import Checkpoint
 
-BACKLOG = 2048
 IDLE_CONNECTION_S = 75
 GRACE_S = 3
 INTERRUPTED = 130
@@ -48,8 +46,6 @@ INTERRUPTED = 130
 class ServeOptions:
     """Everything about the server that is not about the engine."""
 
-    host: str = "127.0.0.1"
-    port: int = 8000
     model_names: Sequence[str] = ()
     """What clients call the model; empty: its own name."""
     api_keys: Sequence[str] = ()
@@ -64,40 +60,24 @@ class ServeOptions:
     """What sampling fields come to that are not sent: the model's (model) or OpenAI's (openai)."""
 
 
-def serve(config: EngineConfig, options: ServeOptions) -> int:
-    """Serve until a signal; the exit code. Raises `InputError` for what the user can mend."""
-    began = time.perf_counter()
-    with bind(options.host, options.port) as sock:
-        return asyncio.run(_serve(config, options, sock, began))
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise InputError(f"unknown host {host!r}: {error}; see --host", param="host") from error
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Inherited by every connection: a token must not wait for the next to share its packet.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        if error.errno == errno.EADDRINUSE:
-            why = f"port {port} on {host} is in use; choose another with --port, or 0 for any"
-        else:
-            why = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise InputError(why, param="port") from error
-    return sock
+def serve(
+    config: EngineConfig,
+    options: ServeOptions,
+    sock: socket.socket,
+    first: Launched,
+    worker: Sequence[str] = WORKER,
+) -> int:
+    """Serve on the listening `sock` until a signal; the exit code. Raises `InputError` for what the
+    user can mend. `first` is the engine's process, and `worker` the command for others."""
+    return asyncio.run(_serve(config, options, sock, first, worker))
 
 
 async def _serve(
-    config: EngineConfig, options: ServeOptions, sock: socket.socket, began: float
+    config: EngineConfig,
+    options: ServeOptions,
+    sock: socket.socket,
+    first: Launched,
+    worker: Sequence[str],
 ) -> int:
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -110,8 +90,10 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, on_signal, number)
     stop = asyncio.create_task(stopping.wait())
-    engine = supervisor(config, options.spare)
-    await engine.spawn()
+    spawn = partial(EngineProcess.spawn, worker)
+    spare = Spare(partial(EngineProcess.spawn, [*worker, SPARE])) if options.spare else NoSpare()
+    engine = Supervisor(spawn, config, spare=spare)
+    await engine.spawn(await EngineProcess.adopt(first))
     try:
         loading = asyncio.create_task(_load(engine, config, options))
         await asyncio.wait({stop, loading}, return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +106,7 @@ async def _serve(
         except EngineDown as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        _announce(served, sock, time.perf_counter() - began)
+        _announce(served, sock, time.perf_counter() - first.began)
         server = _Server(_uvicorn_config(served, options))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -135,12 +117,6 @@ async def _serve(
     finally:
         stop.cancel()
         await engine.stop()
-
-
-def supervisor(config: EngineConfig, spare: bool, worker: Sequence[str] = WORKER) -> Supervisor:
-    """Of an engine in a process that runs the command `worker`."""
-    waiting = Spare(lambda: EngineProcess.spawn([*worker, SPARE])) if spare else NoSpare()
-    return Supervisor(lambda: EngineProcess.spawn(worker), config, spare=waiting)
 
 
 async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions) -> Served:

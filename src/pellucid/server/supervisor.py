@@ -105,11 +105,11 @@ class Supervisor:
             return None
         return max(1, math.ceil(self._expected_at - time.monotonic()))
 
-    async def spawn(self) -> None:
-        """Have a process that can be told what to load: the spare one, or a new one that imports
-        what it needs first."""
+    async def spawn(self, started: EngineHost | None = None) -> None:
+        """Have a process that can be told what to load: one that is `started`, else the spare one,
+        else a new one, which imports what it needs first."""
         self._spawned_at = time.monotonic()
-        self._host = await self.spare.take() or await self._spawn()
+        self._host = started or await self.spare.take() or await self._spawn()
 
     async def load(self) -> None:
         """Have the model loaded. Raises `InputError` if it cannot be, `EngineDown` on a crash."""
