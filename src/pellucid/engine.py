@@ -39,7 +39,7 @@ from pellucid.runner.runner import RunningStep
 from pellucid.sampling.inversion import Inversion
 from pellucid.sampling.sampler import Method
 from pellucid.scheduler import Scheduler
-from pellucid.stages import Clock, NullClock
+from pellucid.stages import Clock, Laps, NullClock
 from pellucid.text.stream import open_text
 
 logger = logging.getLogger(__name__)
@@ -54,14 +54,21 @@ class Engine:
         checkpoint: Checkpoint | None = None,
         clock: Clock | None = None,
     ) -> None:
+        start = Laps()
         checkpoint = checkpoint or open_checkpoint(config)
+        start.lap("checkpoint")
         resolved = resolve_here(config, checkpoint)
         use_threads(config.threads)
+        start.lap("device")
         parts = load(config, checkpoint, resolved)
+        start.lap("weights")
         compile_ahead(parts)
+        start.lap("kernels")
         memory = plan_memory(
             config, checkpoint.spec, parts.machine, resolved.context_length, measure(parts)
         )
+
+        start.lap("memory")
 
         self.config = config
         self.checkpoint = checkpoint
@@ -79,7 +86,8 @@ class Engine:
         with naming("KV cache", "set memory or num_blocks lower", "memory"):
             pool = make_pool(memory.num_blocks, checkpoint.spec, parts.machine)
         self.runner = parts.runner(pool, self.clock, graphs=resolved.graphs == "on")
-        self.info = describe(checkpoint, resolved, parts, memory)
+        start.lap("steps")
+        self.info = describe(checkpoint, resolved, parts, memory, start)
         self._counts = EngineStats(num_blocks=memory.num_blocks)
 
     def add(self, request: Request, *, last: bool = False) -> None:
@@ -279,7 +287,7 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
 
 
 def describe(
-    checkpoint: Checkpoint, resolved: Resolved, parts: Parts, memory: MemoryPlan
+    checkpoint: Checkpoint, resolved: Resolved, parts: Parts, memory: MemoryPlan, start: Laps
 ) -> EngineInfo:
     """What the engine turned out to be."""
     spec, machine, model = checkpoint.spec, parts.machine, parts.model
@@ -299,6 +307,7 @@ def describe(
         head_bytes=model.head.nbytes,
         kv_bytes_per_token=kv_bytes_per_token(spec, machine.kv_format),
         ledger=memory.ledger(model.weight_bytes),
+        start_s=start.seconds,
     )
 
 

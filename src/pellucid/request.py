@@ -278,6 +278,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Keys and values of all layers."""
     ledger: list[str] = []
     """Where the memory goes, a line each, ready to print."""
+    start_s: dict[str, float] = {}
+    """What each part of loading took, in the order of doing."""
 
 
 class EngineStats(msgspec.Struct, kw_only=True):

@@ -44,6 +44,19 @@ class NullClock:
         pass
 
 
+class Laps:
+    """What the parts of a start take, in seconds by name. A lap ends where the next one begins."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.seconds[part] = self.seconds.get(part, 0.0) + now - self._last
+        self._last = now
+
+
 class WallClock:
     """Monotonic nanoseconds on the host. Right for a CPU, where no op outlives its call."""
 

@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from pellucid.server import http as server_http
 from pellucid.server.launch import bind
+from pellucid.server.serve import start_line
 
 HERE = Path(__file__).parent
 
@@ -321,3 +322,8 @@ def test_until_disconnect_cancels_the_work() -> None:
         assert cancelled.is_set()
 
     asyncio.run(main())
+
+
+def test_what_the_start_took_is_told_in_parts() -> None:
+    line = start_line(4.0, {"torch": 2.5, "engine": 0.049, "weights": 1.0})
+    assert line == "start  torch 2.50 s, weights 1.00 s, other 0.50 s"

@@ -82,7 +82,7 @@ def test_first_command_must_be_start() -> None:
         worker.start()
         worker.join(5)
         first, event = map(decode_event, Unframer().feed(ours.recv(4096)))
-        assert first == Imported()
+        assert first == Imported({})
         assert codes == [1]
         assert isinstance(event, Fatal) and "expected Start" in event.message
 

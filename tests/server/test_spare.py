@@ -120,10 +120,10 @@ def test_the_real_one_imports_at_low_priority_and_serves_at_the_usual_one() -> N
     async def main() -> None:
         from pellucid.server.launch import WORKER
 
-        process = await EngineProcess.spawn([*WORKER, SPARE])
+        process = await EngineProcess.spawn([*WORKER, "cpu", SPARE])
         try:
             seen = set[int]()
-            while not process.link.has_imported:
+            while not process.link.imports_s:
                 seen |= niceness(process.pid)
                 await asyncio.sleep(0.02)
             assert seen == {0, 10}

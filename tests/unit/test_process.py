@@ -17,6 +17,7 @@ def settings():
     import torch
     return {
         "thresholds": gc.get_threshold(),
+        "collects": gc.isenabled(),
         "frozen": gc.get_freeze_count(),
         "threads": torch.get_num_threads(),
         "spin": os.environ.get("GOMP_SPINCOUNT"),
@@ -83,6 +84,7 @@ def test_a_process_of_our_own_is_tuned_once() -> None:
     assert first == second
     assert first["threads"] == cores
     assert first["frozen"] > 10_000, "torch's modules"
+    assert first["collects"], "again, after the imports"
     assert first["thresholds"] == [20_000, 20, 50]
     assert first["spin"] == "1000"
     assert bool(first["malloc"]) == sys.platform.startswith("linux")

@@ -9,7 +9,7 @@ from pellucid.cli import leaving_at_once
 from pellucid.cli.common import add_config_flags, config_from
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
-from pellucid.server.launch import bind, launch
+from pellucid.server.launch import WORKER, bind, launch
 
 KEYS_VARIABLE = "PELLUCID_API_KEYS"
 
@@ -89,9 +89,10 @@ def run(args: argparse.Namespace) -> int:
     if args.max_body < 1:
         raise InputError(f"max-body must be at least 1, not {args.max_body}", param="max-body")
     keys = api_keys(args.api_key)
+    worker = [*WORKER, config.device]
     sock = bind(args.host, args.port)
     with leaving_at_once():
-        first = launch()
+        first = launch(worker)
         from pellucid.server.serve import ServeOptions, serve  # while that one imports, too
     options = ServeOptions(
         model_names=args.served_model_name,
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         sampling_defaults=args.sampling_defaults,
     )
     with sock:
-        return serve(config, options, sock, first)
+        return serve(config, options, sock, first, worker)
 
 
 def api_keys(given: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pellucid.errors import InputError
 
 WORKER = (sys.executable, "-m", "pellucid.server.worker")
+"""The engine's process; what it may run on follows."""
 BACKLOG = 2048
 
 
@@ -31,7 +32,7 @@ class Launched(NamedTuple):
     """By `time.perf_counter`."""
 
 
-def launch(command: Sequence[str] = WORKER) -> Launched:
+def launch(command: Sequence[str]) -> Launched:
     """Start `command` with its end of a socket pair as the last argument."""
     began = time.perf_counter()
     ours, theirs = socket.socketpair()

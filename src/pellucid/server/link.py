@@ -188,8 +188,8 @@ class EngineLink:
         self.jobs: dict[str, Job] = {}
         self.down: str | None = None
         """Why the engine is not there, once it is not."""
-        self.has_imported = False
-        """Whether the process is past its imports, and would load at once."""
+        self.imports_s: dict[str, float] | None = None
+        """What the process's imports took, by part; None: it is not yet past them."""
         self.last_stats = EngineStats()
         self._gone = asyncio.Event()
         self._reader = reader
@@ -311,8 +311,8 @@ class EngineLink:
                 waiting = self._asking.popleft()
                 if not waiting.done():
                     waiting.set_result(stats)
-            case Imported():
-                self.has_imported = True
+            case Imported(seconds):
+                self.imports_s = seconds
             case Ready(info):
                 self._ready.set_result(info)
             case Fatal(message, bad_input):

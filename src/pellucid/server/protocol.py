@@ -58,6 +58,9 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
 class Imported(msgspec.Struct, frozen=True, tag=True):
     """The first event: what takes long to import is imported, and `Start` will load at once."""
 
+    seconds: dict[str, float]
+    """What each part of it took."""
+
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
     info: EngineInfo

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ import uvicorn
 from pellucid.config import EngineConfig
 from pellucid.server import connections
 from pellucid.server.app import build_app
-from pellucid.server.launch import WORKER, Launched
+from pellucid.server.launch import Launched
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.protocol import SPARE
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 IDLE_CONNECTION_S = 75
 GRACE_S = 3
+SHORT_S = 0.05
+"""Parts of the start that take less are not listed."""
 INTERRUPTED = 130
 """The exit status of a server that was stopped before it served."""
 
@@ -65,7 +67,7 @@ def serve(
     options: ServeOptions,
     sock: socket.socket,
     first: Launched,
-    worker: Sequence[str] = WORKER,
+    worker: Sequence[str],
 ) -> int:
     """Serve on the listening `sock` until a signal; the exit code. Raises `InputError` for what the
     user can mend. `first` is the engine's process, and `worker` the command for others."""
@@ -106,7 +108,8 @@ async def _serve(
         except EngineDown as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-        _announce(served, sock, time.perf_counter() - first.began)
+        parts = (engine.link.imports_s or {}) | engine.info.start_s
+        _announce(served, sock, time.perf_counter() - first.began, parts)
         server = _Server(_uvicorn_config(served, options))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
@@ -167,9 +170,11 @@ def _uvicorn_config(served: Served, options: ServeOptions) -> uvicorn.Config:
     )
 
 
-def _announce(served: Served, sock: socket.socket, seconds: float) -> None:
-    """Memory, then where people and programs find the server."""
-    for line in served.info.ledger:
+def _announce(
+    served: Served, sock: socket.socket, seconds: float, parts: Mapping[str, float]
+) -> None:
+    """Memory and time, then where people and programs find the server."""
+    for line in (*served.info.ledger, start_line(seconds, parts)):
         print(f"  {line}", file=sys.stderr)
     url, names = url_of(*sock.getsockname()[:2]), ", ".join(served.names)
     print(
@@ -177,6 +182,13 @@ def _announce(served: Served, sock: socket.socket, seconds: float) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+def start_line(seconds: float, parts: Mapping[str, float]) -> str:
+    """What the parts of the start took, to read; short ones go to what belongs to no part."""
+    long = {name: took for name, took in parts.items() if took >= SHORT_S}
+    long["other"] = seconds - sum(long.values())
+    return "start  " + ", ".join(f"{name} {took:.2f} s" for name, took in long.items())
 
 
 def url_of(host: str, port: int) -> str:

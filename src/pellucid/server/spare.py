@@ -48,7 +48,9 @@ class Spare(NoSpare):
     @property
     def is_waiting(self) -> bool:
         host = self._host
-        return host is not None and host.link.has_imported and host.link.down is None
+        if host is None or host.link.down:
+            return False
+        return host.link.imports_s is not None
 
     async def take(self) -> EngineHost | None:
         if not self.is_waiting:

@@ -19,14 +19,16 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Protocol
 
 import msgspec
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.process import in_background, own_process, wait_briefly
+from pellucid.process import in_background, own_process, put_off_collection, wait_briefly
 from pellucid.request import EngineInfo, EngineStats, Output, Request
+from pellucid.runner.early import begin_context, import_kernels
 from pellucid.server.protocol import (
     SPARE,
     Abort,
@@ -49,6 +51,7 @@ from pellucid.server.protocol import (
     decode_command,
     frame,
 )
+from pellucid.stages import Laps
 
 RECEIVE_BYTES = 1 << 16
 GRACE_S = 2.0
@@ -211,12 +214,18 @@ def check_load(engine: EngineLike, request: Request, max_waiting: int) -> None:
 
 
 def run(
-    make_engine: Callable[[EngineConfig], EngineLike], sock: socket.socket, measure: Measurer
+    make_engine: Callable[[EngineConfig], EngineLike],
+    sock: socket.socket,
+    measure: Measurer,
+    imports: Laps | None = None,
 ) -> int:
-    """Load, serve, and on failure say why; the process's exit code."""
+    """Load, serve, and on failure say why; the process's exit code.
+
+    imports: what they took, by part, for `Imported`.
+    """
     channel = Channel(sock)
     try:
-        channel.send(Imported())
+        channel.send(Imported(imports.seconds if imports else {}))
         first, *rest = channel.receive(wait=True)
         if not isinstance(first, Start) or rest:
             raise RuntimeError(f"expected Start, not {type(first).__name__}")
@@ -274,23 +283,34 @@ def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dic
 
 
 def main() -> int:
-    """Arguments: SPARE or nothing, and the descriptor of the socket."""
+    """Arguments: what the engine may run on (cpu, cuda, auto); SPARE or nothing; the descriptor of
+    the socket."""
+    device, *kind, descriptor = sys.argv[1:]
     looping = die_with_parent(sys.stdin.fileno())
-    *kind, descriptor = sys.argv[1:]
     sock = socket.socket(fileno=int(descriptor))
     wait_briefly()
+    put_off_collection()
     if kind == [SPARE]:
-        in_background(import_engine)
+        in_background(lambda: import_engine(device, Laps()))
+    elif device != "cpu":
+        begin_context()
+    imports = Laps()
+    make_engine = import_engine(device, imports)
     own_process()
-    make_engine = import_engine()
     looping.set()
-    return run(make_engine, sock, measure_engine)
+    return run(make_engine, sock, measure_engine, imports)
 
 
-def import_engine() -> Callable[[EngineConfig], EngineLike]:
-    """The engine's class. This imports torch, which takes seconds; the loop above needs none."""
+def import_engine(device: str, laps: Laps) -> Callable[[EngineConfig], EngineLike]:
+    """The engine's class, with all that it needs on `device`. The loop above needs none of it."""
+    import_module("torch")
+    laps.lap("torch")
     from pellucid.engine import Engine
 
+    laps.lap("engine")
+    if device != "cpu":
+        import_kernels()
+        laps.lap("gpu kernels")
     return Engine
 
 
