@@ -8,6 +8,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TOOLS  := $(VENV)/.ready-dev
+# a file's tests stay in one process, with its fixtures; files come by name, slow directories first
+PARALLEL ?= -n auto --dist loadscope --no-loadscope-reorder
 MAKE_ENV = PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/make_env.sh
 
 .PHONY: serve test check format clean env tools page
@@ -18,7 +20,7 @@ serve: env page
 
 test: check
 	@bash scripts/front_end.sh test
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 page:
 	@bash scripts/front_end.sh page

@@ -10,10 +10,27 @@ import torch
 from hypothesis import settings
 
 from pellucid.model.hub import resolve
+from pellucid.process import num_cores
 
 # The same examples every time: a failure here is a failure everywhere.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Processes for `-n auto`: at most four, and none beside this one where they share a GPU."""
+    return 0 if torch.cuda.is_available() else min(4, num_cores())
+
+
+def pytest_runtest_setup() -> None:
+    """One thread for torch in each test, whatever the one before has set.
+
+    More gain nothing on small models: OpenMP's threads spin while they wait for each other, and on
+    cores that are also wanted by a second process of pytest everything takes five times as long.
+    Servers under test are processes of their own and take all cores.
+    """
+    torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,8 @@ numbers are as wide as the model's own. There is one format today, plain numbers
 
 from __future__ import annotations
 
+import math
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -35,12 +37,23 @@ class KVFormat:
         head_dim: int,
         device: torch.device,
     ) -> KVLayer:
-        """Room for one layer's keys and values.
+        """Room for one layer's keys and values: zeros.
 
-        On a CPU it is not filled: an operating system gives real memory only to blocks that are
-        written. On a GPU it is zeros: a kernel may read a whole block and give what lies behind the
-        context weight 0, and 0 times a left-over NaN would be NaN.
+        Whoever reads a block before it was written, or behind the end of a context, finds finite
+        numbers: a kernel may read a whole block and give what lies behind the context weight 0, and
+        0 times a left-over NaN would be NaN. Measuring pretends that blocks were written.
         """
         shape = (num_blocks, block_size, num_kv_heads, head_dim)
-        make = torch.zeros if device.type == "cuda" else torch.empty
-        return KVLayer(*(make(shape, dtype=self.dtype, device=device) for _ in range(2)))
+        return KVLayer(*(_zeros(shape, self.dtype, device) for _ in range(2)))
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on a CPU they take real memory only where they are written.
+
+    `torch.zeros` writes all of them, and `torch.empty` hands out what another tensor left behind.
+    An anonymous mapping is zero by contract, and the operating system finds its pages when needed.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)

@@ -11,7 +11,7 @@ order. Where these stand one behind the other, tensor operations can read a slic
 (see cache/blocks.py and attention/paged.py).
 
 The last block is the spare one. No sequence ever owns it: it is where the tokens that only fill up
-a padded step write their keys and values (see runner/padded.py).
+a padded step write their keys and values (see runner/padded.py), and what padding reads.
 """
 
 from __future__ import annotations
@@ -49,9 +49,6 @@ class KVPool:
             )
             for _ in range(num_layers)
         ]
-        for layer in self.layers:  # padding reads it too, and must find finite numbers
-            layer.keys[self.spare_block].zero_()
-            layer.values[self.spare_block].zero_()
 
     @property
     def spare_block(self) -> int:
