@@ -36,23 +36,7 @@ def add_arguments(parser: Parser) -> None:
         metavar="NAME",
         help="what clients call the model; may be given several times (default: its own name)",
     )
-    group.add_argument(
-        "--api-key",
-        action="append",
-        default=[],
-        metavar="KEY",
-        help="a key that lets a client in; may be given several times. Then every path but "
-        f"/health and /ping needs one. {KEYS_VARIABLE} (separated by commas) keeps keys out of the "
-        "list of processes",
-    )
-    group.add_argument(
-        "--allowed-origins",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="a page's origin, as https://host:port, that may call from a browser; may be given "
-        "several times, * means any (default: none but the server's own page)",
-    )
+    add_access_flags(group)
     group.add_argument(
         "--drop-tools",
         action="store_true",
@@ -80,6 +64,27 @@ def add_arguments(parser: Parser) -> None:
         help="largest request body (default: %(default)s)",
     )
     add_config_flags(parser)
+
+
+def add_access_flags(group: argparse._ArgumentGroup) -> None:
+    """Who may call."""
+    group.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="a key that lets a client in; may be given several times. Then every path but "
+        f"/health and /ping needs one. {KEYS_VARIABLE} (separated by commas) keeps keys out of the "
+        "list of processes",
+    )
+    group.add_argument(
+        "--allowed-origins",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a page's origin, as https://host:port, that may call from a browser; may be given "
+        "several times, * means any (default: none but the server's own page)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -23,7 +23,7 @@ WORKER = (sys.executable, "-m", "pellucid.server.worker")
 BACKLOG = 2048
 
 
-class Launched(NamedTuple):
+class NewProcess(NamedTuple):
     """A process, and our end of the socket pair to it. It ends when its standard input does."""
 
     process: subprocess.Popen[bytes]
@@ -32,7 +32,7 @@ class Launched(NamedTuple):
     """By `time.perf_counter`."""
 
 
-def launch(command: Sequence[str]) -> Launched:
+def launch(command: Sequence[str]) -> NewProcess:
     """Start `command` with its end of a socket pair as the last argument."""
     began = time.perf_counter()
     ours, theirs = socket.socketpair()
@@ -46,7 +46,7 @@ def launch(command: Sequence[str]) -> Launched:
             # Ctrl-C is for the server alone, which then tells the engine.
             start_new_session=True,
         )
-    return Launched(process, ours, began)
+    return NewProcess(process, ours, began)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from pellucid.server.launch import Launched, launch
+from pellucid.server.launch import NewProcess, launch
 from pellucid.server.link import EngineLink
 from pellucid.server.threads import in_daemon
 
@@ -46,7 +46,7 @@ class EngineProcess:
         return await cls.adopt(launch(command))
 
     @classmethod
-    async def adopt(cls, launched: Launched) -> EngineProcess:
+    async def adopt(cls, launched: NewProcess) -> EngineProcess:
         """Take charge of a process that was started before there was an event loop."""
         self = cls(launched.process)
         self.link = await EngineLink.open(launched.sock, self._explain)

@@ -24,7 +24,7 @@ import uvicorn
 from pellucid.config import EngineConfig
 from pellucid.server import connections
 from pellucid.server.app import build_app
-from pellucid.server.launch import Launched
+from pellucid.server.launch import NewProcess
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.protocol import SPARE
@@ -66,7 +66,7 @@ def serve(
     config: EngineConfig,
     options: ServeOptions,
     sock: socket.socket,
-    first: Launched,
+    first: NewProcess,
     worker: Sequence[str],
 ) -> int:
     """Serve on the listening `sock` until a signal; the exit code. Raises `InputError` for what the
@@ -78,7 +78,7 @@ async def _serve(
     config: EngineConfig,
     options: ServeOptions,
     sock: socket.socket,
-    first: Launched,
+    first: NewProcess,
     worker: Sequence[str],
 ) -> int:
     loop = asyncio.get_running_loop()
