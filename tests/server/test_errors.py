@@ -13,6 +13,7 @@ import pytest
 from fake_engine import FakeEngine
 from fake_server import Running
 
+from pellucid.request import Output
 from pellucid.server.app import ROUTES
 from pellucid.server.http import PAGE_FILES
 
@@ -157,6 +158,27 @@ def test_a_failed_stream_does_not_look_complete(server: Running) -> None:
     last = response.text.strip().split("\n\n")[-1].removeprefix("data: ")
     assert json.loads(last)["error"]["code"] == "engine_error"
     assert "[DONE]" not in response.text
+
+
+class FailsBehindAToken(FakeEngine):
+    """Its step brings a token and, behind it, that the answer has failed."""
+
+    def step(self) -> list[Output]:
+        (output,) = super().step()
+        self.answers.clear()
+        return [output, Output(request_id=output.request_id, finish_reason="error", error="why")]
+
+
+def test_tokens_before_a_failure_reach_the_stream(start: Any) -> None:
+    with start(FailsBehindAToken()) as server:
+        response = server.http().post("/v1/completions", json={"prompt": "x", "stream": True})
+        events = [
+            json.loads(line.removeprefix("data: ")) for line in response.text.split("\n\n")[:-1]
+        ]
+        first, second = events
+        assert first["choices"][0]["text"] == "a"
+        assert second["error"]["message"] == "why"
+        check(server.http().post("/v1/completions", json={"prompt": "x"}), 500, "engine_error")
 
 
 def test_an_engine_error_ends_its_own_call_alone(server: Running) -> None:

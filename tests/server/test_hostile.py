@@ -48,7 +48,7 @@ def test_numbers_beyond_64_bits(server: Running, fields: dict[str, Any]) -> None
     body = {"prompt": "x", "max_tokens": 3, **fields}
     response = server.http().post("/v1/completions", json=body)
     assert response.status_code in (200, 400), response.text
-    assert server.served.engine.link.flights == {}
+    assert server.served.engine.link.submissions == {}
 
 
 @pytest.mark.parametrize(

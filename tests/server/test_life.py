@@ -70,7 +70,7 @@ def test_a_finished_request_is_not_aborted(server: Running) -> None:
     list(client.completions.create(model="fake", prompt="x", stream=True))
     server.http().get("/health")
     assert server.engine and server.engine.aborted == []
-    assert server.served.engine.link.flights == {}
+    assert server.served.engine.link.submissions == {}
 
 
 def test_keep_alive_comments(start: Any) -> None:

@@ -169,9 +169,9 @@ def test_deaths_while_loading_are_tried_again() -> None:
         kill(engine)
         await until(lambda: engine.num_restarts == 3 and engine.is_up)
         assert "no memory left" in engine.reason
-        flight = (await engine.ready()).submit([Request(id="a", prompt_token_ids=[1])])
-        with flight:
-            await flight.accepted()
+        submission = (await engine.ready()).submit([Request(id="a", prompt_token_ids=[1])])
+        with submission:
+            await submission.accepted()
 
     supervised([FAKE_WORKER, BROKEN, BROKEN, FAKE_WORKER], act)
 

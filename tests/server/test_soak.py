@@ -33,7 +33,7 @@ def test_small_soak(start: Any) -> None:
         # This test's own process is client and server at once: its memory says nothing.
         result["rss_growth"] = result["rss_growth"][1:]
         assert soak.faults(result) == []
-        assert server.served.engine.link.flights == {}
+        assert server.served.engine.link.submissions == {}
 
 
 def test_faults_are_seen() -> None:

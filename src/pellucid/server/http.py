@@ -26,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pellucid.errors import InputError
 from pellucid.server.errors import ApiError, to_json, too_large
-from pellucid.server.link import Flight, Job
+from pellucid.server.link import Job, Submission
 
 OPEN_PATHS: Final = frozenset({"/health", "/ping"})
 WITHOUT_PREFIX: Final = ("/models", "/completions", "/chat/completions")
@@ -233,24 +233,24 @@ def event(value: Any) -> bytes:
 
 
 class EventStream(Response):
-    """Server-sent events about a flight or a job, which ends when the response does."""
+    """Server-sent events about a submission or a job, which ends when the response does."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        flight: Flight | Job,
+        source: Submission | Job,
         events: AsyncGenerator[bytes, None],
         headers: Mapping[str, str] = {},
     ) -> None:
         fixed = {"cache-control": "no-cache", "x-accel-buffering": "no"}
         super().__init__(headers={**headers, **fixed})
         del self.headers["content-length"]
-        self._flight = flight
+        self._source = source
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._flight:
+        with self._source:
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
             await send(start)
             try:

@@ -1,12 +1,12 @@
 """The asyncio side of the engine: requests go out, and each request's tokens come back to it.
 
-One task reads the socket and hands each event to the `Flight` it belongs to; a flight is whatever
-one HTTP call asked for, one request or many, behind one queue. A flight is a context manager:
-leaving it early, for whatever reason, aborts what has not ended, so that a client that goes away
-frees its blocks.
+One task reads the socket and hands each event to the `Submission` it belongs to: whatever one HTTP
+call asked for, one request or many, behind one queue. A submission is a context manager: leaving it
+early, for whatever reason, aborts what has not ended, so that a client that goes away frees its
+blocks.
 
-The queue of a flight is not bounded, and need not be: it holds no more than the answers of its own
-call. A slow reader costs memory in proportion to what it asked for, and stops nobody else.
+The queue of a submission is not bounded, and need not be: it holds no more than the answers of its
+own call. A slow reader costs memory in proportion to what it asked for, and stops nobody else.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class EngineDown(Exception):
         """When to try again; None: what was in flight is lost, or no engine is coming."""
 
 
-class Flight:
+class Submission:
     """The requests of one call on their way. Use in a `with`."""
 
     def __init__(self, link: EngineLink, requests: Sequence[Request]) -> None:
@@ -111,7 +111,7 @@ class Flight:
 
     def _land(self, request_id: str) -> None:
         del self._open[request_id]
-        self._link.flights.pop(request_id, None)
+        self._link.submissions.pop(request_id, None)
 
     def close(self) -> None:
         """Abort what has not ended."""
@@ -184,7 +184,7 @@ class EngineLink:
         writer: asyncio.StreamWriter,
         explain: Callable[[], Awaitable[str]],
     ) -> None:
-        self.flights: dict[str, Flight] = {}
+        self.submissions: dict[str, Submission] = {}
         self.jobs: dict[str, Job] = {}
         self.down: str | None = None
         """Why the engine is not there, once it is not."""
@@ -212,14 +212,14 @@ class EngineLink:
         self._send(Start(config))
         return await asyncio.shield(self._ready)
 
-    def submit(self, requests: Sequence[Request]) -> Flight:
+    def submit(self, requests: Sequence[Request]) -> Submission:
         if self.down:
             raise EngineDown(self.down)
         frames = [frame(Add(request)) for request in requests]
-        flight = Flight(self, requests)
-        self.flights.update({request.id: flight for request in requests})
+        submission = Submission(self, requests)
+        self.submissions.update({request.id: submission for request in requests})
         self._writer.writelines(frames)
-        return flight
+        return submission
 
     def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
         """Have the engine time its stages; `settings` are those of `explore.cells`."""
@@ -253,7 +253,7 @@ class EngineLink:
         self.down = reason
         self._gone.set()
         error = EngineDown(f"{reason}; what was being answered is lost: send it again")
-        open_calls: list[Flight | Job] = [*set(self.flights.values()), *self.jobs.values()]
+        open_calls: list[Submission | Job] = [*set(self.submissions.values()), *self.jobs.values()]
         for call in open_calls:
             call.fail(error)
         error = EngineDown(reason)
@@ -292,15 +292,15 @@ class EngineLink:
         match event:
             case Outputs(outputs):
                 for output in outputs:
-                    if flight := self.flights.get(output.request_id):
-                        flight.push(output)
+                    if submission := self.submissions.get(output.request_id):
+                        submission.push(output)
             case Accepted(request_id):
-                if flight := self.flights.get(request_id):
-                    flight.accept(request_id)
+                if submission := self.submissions.get(request_id):
+                    submission.accept(request_id)
             case Refused(request_id, message, param, code):
                 error = InputError(message, param=param, code=code)
-                if flight := self.flights.get(request_id):
-                    flight.refuse(request_id, error)
+                if submission := self.submissions.get(request_id):
+                    submission.refuse(request_id, error)
                 elif job := self.jobs.get(request_id):
                     job.fail(error)
             case Progress(job_id) | Measured(job_id):

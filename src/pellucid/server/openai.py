@@ -1,8 +1,8 @@
 """The routes under /v1: models, completions, chat completions.
 
 Both kinds of completion are one path: a body becomes a `Call` (requests, and how the answer is to
-look), its requests become a `Flight`, and the outputs are collected into one answer or streamed as
-they come. The status line of a stream waits until the engine has accepted
+look), its requests become a `Submission`, and the outputs are collected into one answer or streamed
+as they come. The status line of a stream waits until the engine has accepted
 every request, so that a refusal still is a proper 4xx.
 """
 
@@ -20,7 +20,7 @@ from pellucid.server import schemas
 from pellucid.server.calls import Call, chat_call, completion_call
 from pellucid.server.errors import ApiError, as_api_error, to_json
 from pellucid.server.http import DONE, KEEP_ALIVE, EventStream, event, until_disconnect
-from pellucid.server.link import Flight
+from pellucid.server.link import Submission
 from pellucid.server.render import merge, usage
 from pellucid.server.served import Served
 
@@ -54,27 +54,29 @@ async def _answer(request: HttpRequest, make_call: MakeCall) -> Response:
         request, lambda value: make_call(served, request.state.request_id, value)
     )
     link = await until_disconnect(request.receive, served.engine.ready())
-    flight = link.submit(call.requests())
+    submission = link.submit(call.requests())
     if call.stream is None:
-        with flight:
-            answer = await until_disconnect(request.receive, _collect(flight, call))
+        with submission:
+            answer = await until_disconnect(request.receive, _collect(submission, call))
             return to_json(answer, headers=dict(call.headers))
     try:
-        await until_disconnect(request.receive, flight.accepted())
+        await until_disconnect(request.receive, submission.accepted())
     except BaseException:
-        flight.close()
+        submission.close()
         raise
-    events = _events(flight, call, call.stream, served.keep_alive_s)
-    return EventStream(flight, events, call.headers)
+    events = _events(submission, call, call.stream, served.keep_alive_s)
+    return EventStream(submission, events, call.headers)
 
 
-async def _collect(flight: Flight, call: Call) -> dict[str, Any]:
+async def _collect(submission: Submission, call: Call) -> dict[str, Any]:
     """The whole answer."""
     choices = call.choices()
     parts: dict[tuple[str, int], list[Output]] = {key: [] for key in choices}
-    while outputs := await flight.take():
-        for output in outputs:
-            _check(output)
+    while outputs := await submission.take():
+        sound, failure = _until_failure(outputs)
+        if failure:
+            raise failure
+        for output in sound:
             parts[output.request_id, output.index].append(output)
     entries = [choice.whole(merge(parts[key])) for key, choice in choices.items()]
     num_completion = sum(choice.num_tokens for choice in choices.values())
@@ -85,7 +87,7 @@ async def _collect(flight: Flight, call: Call) -> dict[str, Any]:
 
 
 async def _events(
-    flight: Flight, call: Call, options: schemas.StreamOptions, keep_alive_s: float
+    submission: Submission, call: Call, options: schemas.StreamOptions, keep_alive_s: float
 ) -> AsyncGenerator[bytes, None]:
     """The answer as server-sent events; what is there at one time goes out in one piece."""
     choices = call.choices()
@@ -104,18 +106,20 @@ async def _events(
     try:
         while True:
             try:
-                outputs = await flight.take(keep_alive_s)
+                outputs = await submission.take(keep_alive_s)
             except TimeoutError:
                 yield KEEP_ALIVE
                 continue
             if not outputs:
                 break
+            sound, failure = _until_failure(outputs)
             pieces = []
-            for output in outputs:
-                _check(output)
+            for output in sound:
                 choice = choices[output.request_id, output.index]
                 pieces += [chunk([entry]) for entry in choice.chunks(output)]
             yield b"".join(pieces)
+            if failure:
+                raise failure
     except Exception as error:
         # The status line is out. No [DONE] follows: this answer must not look complete.
         yield event(as_api_error(error).body)
@@ -125,8 +129,14 @@ async def _events(
     yield (chunk([]) if options.include_usage else b"") + DONE
 
 
-def _check(output: Output) -> None:
-    """An answer that failed inside the engine fails the call."""
-    if output.finish_reason in ("error", "abort"):
-        reason = output.error or "the request was aborted"
-        raise ApiError(500, reason, code="engine_error")
+def _until_failure(outputs: list[Output]) -> tuple[list[Output], ApiError | None]:
+    """The outputs before the first of an answer that failed inside the engine, and its error.
+
+    An answer that fails fails the call. Tokens that came before the failure reach a stream even if
+    the server read both at once.
+    """
+    for place, output in enumerate(outputs):
+        if output.finish_reason in ("error", "abort"):
+            reason = output.error or "the request was aborted"
+            return outputs[:place], ApiError(500, reason, code="engine_error")
+    return outputs, None
