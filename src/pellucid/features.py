@@ -177,8 +177,8 @@ FEATURES: tuple[Feature, ...] = (
         off="sort",
         exactness="distribution",
         conflicts=(),
-        homes=("kernels/triton/sample.py", "sampling/pivot.py", "sampling/inversion.py"),
-        names=("Pivot", "Inversion", "largest_logits", "draw_by_inversion"),
+        homes=("sampling/pivot.py", "kernels/triton/sample.py", "kernels/triton/threshold.py"),
+        names=("Pivot", "largest_logits", "search_rows"),
         about=(
             "On a GPU, draw by adding noise to the logits and taking the maximum (Gumbel-max), and "
             "find where top-k and top-p cut by searching for the value instead of sorting the "

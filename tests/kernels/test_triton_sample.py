@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 
 from pellucid.kernels.reference import sampling as twin
-from pellucid.kernels.triton import sample
+from pellucid.kernels.triton import chunks, sample, threshold
 from pellucid.sampling import inversion
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -29,11 +29,15 @@ Limits = tuple[int, float, float]
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Chunks of 16 tokens, room for 16 candidates, 32 threads."""
-    for module in (sample, twin):
+    """Chunks of 16 tokens, room for 80 values, 64 of them in the registers of 32 threads."""
+    for module in (chunks, sample, threshold, twin):
         monkeypatch.setattr(module, "CHUNK", 16)
-    monkeypatch.setattr(sample, "_ROOM", 16)
-    monkeypatch.setattr(sample, "_THREADS", 32)
+    monkeypatch.setattr(threshold, "_ROOM", 80)
+    monkeypatch.setattr(threshold, "_HELD", 2)
+    monkeypatch.setattr(threshold, "_SAMPLE", 32)
+    monkeypatch.setattr(threshold, "_BINS", 32)
+    monkeypatch.setattr(threshold, "_THREADS", 32)
+    monkeypatch.setattr(threshold, "_WORKERS", 32)
     yield
 
 
@@ -265,7 +269,7 @@ def test_what_is_kept_is_what_sorting_keeps(
                 torch.equal(other, kept_by_sorting(logits, temperature, [(k, p, m)] * len(cuts)))
             )
     warmth = torch.full((len(cuts),), temperature, device=device)
-    least = sample.least_kept(logits, warmth, *limits(cuts, device))
+    least = threshold.least_kept(logits, warmth, *limits(cuts, device))
     assert torch.equal((logits >= least[:, None]).cpu(), want)
 
 
@@ -280,7 +284,7 @@ def test_real_sizes(device: str, dtype: torch.dtype) -> None:
     several = [(20, 0.95, 0.0), (0, 0.9, 0.0), (1500, 0.9, 0.0), (0, 0.6, 0.0), (7, 0.5, 0.0)]
     cuts = limits([*several, (0, 0.9, 0.0)], device)
     temperature = torch.full((6,), 0.8, device=device)
-    least = sample.least_kept(logits, temperature, *cuts)
+    least = threshold.least_kept(logits, temperature, *cuts)
     want = twin.least_kept(logits, temperature, *cuts)
     kept, wanted = ((logits.double() >= x[:, None]).sum(dim=-1) for x in (least.double(), want))
     # In float32 a sum of thousands may end one value earlier or later.
@@ -294,7 +298,7 @@ def test_rows_that_want_nothing_are_left_alone(small: None, device: str) -> None
     logits = noise(device, 3, 64, 8)
     temperature = column([1.0, 0.0, 1.0], torch.float32, device)
     cuts = limits([(0, 1.0, 0.0), (5, 0.5, 0.5), (64, 1.0, 0.0)], device)
-    least = sample.least_kept(logits, temperature, *cuts)
+    least = threshold.least_kept(logits, temperature, *cuts)
     assert least[:2].tolist() == [float("-inf")] * 2
     assert least[2] == logits[2].min()
     keys = some_keys(device, 3)

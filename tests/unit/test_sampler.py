@@ -23,6 +23,7 @@ from pellucid.sampling.sampler import (
     NOT_FINITE,
     NOTHING,
     PLAIN,
+    TRUNCATED,
     Draw,
     Rows,
     Sampler,
@@ -304,16 +305,18 @@ def test_what_a_step_does_is_what_its_rows_ask_for() -> None:
             [(SamplingParams(temperature=0.5), 0), (SamplingParams(**params), num_output)]
         )
 
-    assert ask() == PLAIN == Draw(False, NO_SCORES)
-    for params in (
-        {"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}, {"logit_bias": {3: 1.0}},
-        {"presence_penalty": 1.0}, {"repetition_penalty": 1.1}, {"min_tokens": 6},
+    assert ask() == PLAIN == Draw(False, False, NO_SCORES)
+    for truncating in ({"top_k": 3}, {"top_p": 0.5}, {"min_p": 0.1}):
+        assert ask(**truncating) == TRUNCATED, truncating
+    for editing in (
+        {"logit_bias": {3: 1.0}}, {"presence_penalty": 1.0}, {"repetition_penalty": 1.1},
+        {"min_tokens": 6},
     ):  # fmt: skip
-        assert ask(**params) == Draw(shaped=True), params
+        assert ask(**editing) == Draw(edited=True), editing
     assert ask(min_tokens=5) == PLAIN, "it has them"
     assert ask(logprobs=0) == Draw(num_top=0)
     assert ask(logprobs=5) == Draw(num_top=8)
-    assert ask(logprobs=100, top_k=1) == Draw(True, 128)
+    assert ask(logprobs=100, top_k=1, min_tokens=6) == Draw(True, True, 128)
 
 
 def test_logprobs_are_the_models_own() -> None:

@@ -25,7 +25,7 @@ from pellucid.runner.runner import Runner
 from pellucid.runner.sequences import SequenceTable
 from pellucid.runner.shapes import MOST_PADDING, Shape, Shapes
 from pellucid.runner.steps import PaddedSteps, RaggedSteps, StepParts, Steps
-from pellucid.sampling.sampler import PLAIN, Draw, Method, Sampler
+from pellucid.sampling.sampler import EVERYTHING, PLAIN, Method, Sampler
 from pellucid.sampling.state import SamplingState
 from pellucid.stages import Clock, NullClock
 
@@ -125,7 +125,7 @@ def compile_ahead(parts: Parts) -> None:
         runner.launch(_profile_plan(tokens, num_blocks))
         for steps in padded:
             for rows in (1, steps.inputs.shapes.max_rows):
-                for draw in (PLAIN, Draw(shaped=True, num_top=8)):
+                for draw in (PLAIN, EVERYTHING):
                     steps.step(Shape(rows, 0, draw))
 
 
@@ -150,7 +150,7 @@ def measure(parts: Parts) -> Profile:
         set_aside = 0
         for steps in padded:
             for shape in steps.inputs.shapes.largest():
-                shape = shape._replace(draw=Draw(shaped=True, num_top=8))
+                shape = shape._replace(draw=EVERYTHING)
                 set_aside = max(set_aside, _peak_of(partial(steps.prepare, shape)))
     return Profile(activations=extrapolate(half, whole, tokens, most) + tables, set_aside=set_aside)
 

@@ -4,7 +4,7 @@ A *decode* step has one new token in each row; a *ragged* step has rows of any l
 says what is drawn from its logits (`sampling.Draw`). The same shape is the same launches.
 
     64 rows that decode, temperatures only       Shape(rows=64)
-    3 rows, a prompt of 300 among them, top-p    Shape(rows=4, tokens=320, draw=Draw(shaped=True))
+    3 rows, a prompt of 300 among them, top-p    Shape(rows=4, tokens=320, draw=TRUNCATED)
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pellucid.request import Row
-from pellucid.sampling.sampler import PLAIN, SHAPED, Draw
+from pellucid.sampling.sampler import PLAIN, TRUNCATED, Draw
 
 
 class Shape(NamedTuple):
@@ -80,7 +80,7 @@ class Shapes:
         """The shape of each kind that takes the most memory."""
         return Shape(self.max_rows), Shape(self.max_rows, self._tokens[-1])
 
-    def all(self, draws: Sequence[Draw] = (PLAIN, SHAPED)) -> list[Shape]:
+    def all(self, draws: Sequence[Draw] = (PLAIN, TRUNCATED)) -> list[Shape]:
         """All shapes that a step can have with these draws, the largest first, so that the graphs
         of the smaller ones fit into the memory that it set aside."""
         fewer = (0, *self._rows)
@@ -101,7 +101,7 @@ class Shapes:
         prompts of a few requests at a time."""
         decode = [rows for rows in DECODE_ROWS if rows <= min(self.max_rows, 64)]
         few = [rows for rows in self._rows if rows <= 16]
-        draws = (PLAIN, SHAPED)
+        draws = (PLAIN, TRUNCATED)
         return [
             *(Shape(rows, 0, draw) for rows in decode for draw in draws),
             *(

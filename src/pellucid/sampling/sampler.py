@@ -49,30 +49,38 @@ _TOPS = (0, 8, 32, 128)
 class Draw(NamedTuple):
     """What a step's rows ask of it, all together."""
 
-    shaped: bool = False
-    """Some row has more than a temperature: truncation, penalties, biases, `min_tokens`."""
+    truncated: bool = False
+    """Some row has top-k, top-p or min-p."""
+    edited: bool = False
+    """Some row's logits are changed first: penalties, biases, `min_tokens`."""
     num_top: int = NO_SCORES
     """Log-probabilities of the chosen and of so many best tokens; NO_SCORES: none."""
 
 
-PLAIN, SHAPED = Draw(), Draw(shaped=True)
+PLAIN, TRUNCATED = Draw(), Draw(truncated=True)
+EVERYTHING = Draw(truncated=True, edited=True, num_top=8)
 
 
 def draw_of(rows: Iterable[tuple[SamplingParams, int]]) -> Draw:
     """What rows ask for: their parameters, and how many tokens their answers have so far."""
-    shaped, most = False, NO_SCORES
+    truncated, edited, most = False, False, NO_SCORES
     for params, num_output in rows:
-        shaped = shaped or is_shaped(params, num_output)
+        truncated = truncated or is_truncated(params)
+        edited = edited or is_edited(params, num_output)
         if params.logprobs is not None:
             most = max(most, params.logprobs)
-    return Draw(shaped, next((top for top in _TOPS if most <= top), most) if most >= 0 else most)
+    num_top = next((top for top in _TOPS if most <= top), most) if most >= 0 else most
+    return Draw(truncated, edited, num_top)
 
 
-def is_shaped(params: SamplingParams, num_output: int) -> bool:
-    """Whether more than its temperature decides the row's next token."""
-    p = params
-    truncated = p.top_k or p.min_p or p.top_p < 1
-    return bool(truncated or p.logit_bias or num_output < p.min_tokens or looks_back(p))
+def is_truncated(params: SamplingParams) -> bool:
+    """Whether unlikely tokens are left out."""
+    return bool(params.top_k or params.min_p or params.top_p < 1)
+
+
+def is_edited(params: SamplingParams, num_output: int) -> bool:
+    """Whether the row's logits are changed before its next token is drawn."""
+    return bool(params.logit_bias or num_output < params.min_tokens or looks_back(params))
 
 
 class Rows(NamedTuple):
@@ -150,11 +158,11 @@ class Sampler:
         if draw.num_top != NO_SCORES:
             if scored is not None:
                 raw = logits[list(scored)]
-            elif draw.shaped:
+            elif draw.edited:
                 raw = logits.clone()
-        if draw.shaped:
+        if draw.edited:
             self.adjust(logits, rows)
-        tokens = self._method.draw(logits, rows, draw.shaped)
+        tokens = self._method.draw(logits, rows, draw.truncated)
         if draw.num_top == NO_SCORES:
             return Drawn(tokens, None)
         chosen = tokens if scored is None else tokens[list(scored)]

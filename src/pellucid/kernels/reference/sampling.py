@@ -1,4 +1,5 @@
-"""Slow twins of `sample.py`, in float64 where it matters: the same random bits, the same tokens.
+"""Slow twins of `sample.py` and `threshold.py`: the same random bits, the same tokens, in float64
+where it matters.
 
 Philox is written out in torch's 64-bit integers, and the threshold of a truncation is found by
 sorting.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from pellucid.kernels.triton.sample import CHUNK
+from pellucid.kernels.triton.chunks import CHUNK
 
 _LOW = 2**32 - 1
 _NEVER = float("-inf")
@@ -96,7 +97,7 @@ def least_kept(
     *,
     softcap: float = 0.0,
 ) -> torch.Tensor:
-    """As `sample.least_kept`, float64, by sorting."""
+    """As `threshold.least_kept`, float64, by sorting."""
     x = capped(logits, softcap)
     vocab = x.shape[1]
     values = x.sort(dim=-1, descending=True).values
