@@ -27,7 +27,7 @@ from pellucid.kernels.triton.inputs import prepare
 from pellucid.kernels.triton.ops import TritonOps
 from pellucid.kernels.triton.units import GemvUnits
 from pellucid.kernels.units import Composed, Units
-from pellucid.runner.build import Parts
+from pellucid.runner.build import Parts, walk
 from pellucid.runner.machine import Machine
 from pellucid.runner.pipeline import OverlapPipeline
 from pellucid.sampling.inversion import Inversion
@@ -100,7 +100,13 @@ def test_the_gpu_engine_gives_the_same_tokens(
     assert answers(llm) == expected
 
 
-def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> None:
+def test_every_kernel_can_be_launched_before_there_is_a_request(folder: Path, device: str) -> None:
+    llm = LLM(str(folder), device=device, graphs="off", max_seqs=3, context_length=32, **OFF)
+    units = Composed(TorchOps(), torch.float32)
+    walk(put_on_gpu_kernels(llm, units, Inversion(), device))
+
+
+def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> Parts:
     """Replace the engine's runner and pipeline by a GPU's, on the same weights."""
     engine = llm.engine
     ways: Any = engine.runner._ways
@@ -138,3 +144,4 @@ def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> 
     engine.runner, padded = parts.build(pool, NullClock(), graphs=False)
     assert padded, "steps are padded, as on a GPU"
     engine.pipeline = OverlapPipeline()
+    return parts

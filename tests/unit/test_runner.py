@@ -33,7 +33,7 @@ from pellucid.runner.shapes import (
     is_decode,
     padded_rows,
 )
-from pellucid.sampling.sampler import PLAIN
+from pellucid.sampling.sampler import EVERYTHING, PLAIN
 
 BLOCK = 4
 COLUMNS = 24
@@ -291,6 +291,14 @@ def test_every_shape_of_a_step_can_be_captured_beforehand() -> None:
             inputs.fill(rows, shape)
     assert set(inputs.shapes.largest()) <= set(shapes)
     assert set(inputs.shapes.common()) <= set(shapes)
+
+
+def test_kernels_are_compiled_for_every_number_of_rows_that_matters() -> None:
+    shapes = Shapes(256, 4096).of_each_kernel(2048)
+    decode = {shape.rows for shape in shapes if not shape.tokens}
+    assert decode == {1, 2, 4, 8, 12, 16, 256}
+    assert {shape.rows for shape in shapes if shape.tokens} == {1, 4, 16}
+    assert {shape.draw for shape in shapes} == {PLAIN, EVERYTHING}
 
 
 @pytest.mark.parametrize("chunk", [3, 0])

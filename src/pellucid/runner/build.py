@@ -23,9 +23,9 @@ from pellucid.runner.memory import Profile, make_pool, naming
 from pellucid.runner.padded import PaddedInputs
 from pellucid.runner.runner import Runner
 from pellucid.runner.sequences import SequenceTable
-from pellucid.runner.shapes import MOST_PADDING, Shape, Shapes
+from pellucid.runner.shapes import MOST_PADDING, Shapes
 from pellucid.runner.steps import PaddedSteps, RaggedSteps, StepParts, Steps
-from pellucid.sampling.sampler import EVERYTHING, PLAIN, Method, Sampler
+from pellucid.sampling.sampler import EVERYTHING, Method, Sampler
 from pellucid.sampling.state import SamplingState
 from pellucid.stages import Clock, NullClock
 
@@ -103,30 +103,33 @@ def capture_all(padded: Sequence[PaddedSteps]) -> None:
                 steps.prepare(shape)
 
 
-@torch.inference_mode()
 def compile_ahead(parts: Parts) -> None:
-    """Compile what a first prompt and its first tokens need, all at once.
+    """Compile what the first prompts and their first tokens need, all at once."""
+    if parts.machine.is_gpu and parts.kernels is not None:
+        with _naming_activations(), parts.kernels.ahead():
+            walk(parts)
 
-    One layer of each kind is enough, and the last one, which leaves tokens out: the others launch
-    the same kernels.
+
+@torch.inference_mode()
+def walk(parts: Parts) -> None:
+    """Launch every kernel that the first steps launch, once; what is computed means nothing.
+
+    Triton compiles a kernel anew for other numbers of rows up to 16, and beyond for numbers that 16
+    divides or does not: there is a step of each kind. One layer of each kind is enough, and the
+    last one, which leaves tokens out: the others launch the same kernels.
     """
-    kernels = parts.kernels
-    if not parts.machine.is_gpu or kernels is None:
-        return
     short = copy.copy(parts.model)
     *layers, last = parts.model.layers
     short.layers = [*{(layer.shape, layer.rope): layer for layer in layers}.values(), last]
-    parts = replace(parts, model=short)
     tokens = min(_PROFILED, parts.context_length)
     num_blocks = -(-tokens // parts.machine.block_size)
-    with _naming_activations(), kernels.ahead():
-        pool = make_pool(num_blocks, parts.spec, parts.machine)
-        runner, padded = parts.build(pool, NullClock(), graphs=False)
-        runner.launch(_profile_plan(tokens, num_blocks))
-        for steps in padded:
-            for rows in (1, steps.inputs.shapes.max_rows):
-                for draw in (PLAIN, EVERYTHING):
-                    steps.step(Shape(rows, 0, draw))
+    pool = make_pool(num_blocks, parts.spec, parts.machine)
+    runner, padded = replace(parts, model=short).build(pool, NullClock(), graphs=False)
+    runner.launch(_profile_plan(tokens, num_blocks))
+    for steps in padded:
+        for shape in steps.inputs.shapes.of_each_kernel(tokens):
+            steps.inputs.fill([], shape)
+            steps.step(shape)
 
 
 @torch.inference_mode()

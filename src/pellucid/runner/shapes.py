@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pellucid.request import Row
-from pellucid.sampling.sampler import PLAIN, TRUNCATED, Draw
+from pellucid.sampling.sampler import EVERYTHING, PLAIN, TRUNCATED, Draw
 
 
 class Shape(NamedTuple):
@@ -95,6 +95,20 @@ class Shapes:
             Shape(rows, 0, draw) for draw in draws for rows in DECODE_ROWS if rows <= self.max_rows
         ]
         return [*reversed(ragged), *reversed(decode)]
+
+    def of_each_kernel(self, most_tokens: int) -> list[Shape]:
+        """A few shapes that between them launch every kernel that a step up to `most_tokens` tokens
+        launches, in each form that it is compiled in."""
+        few = [rows for rows in DECODE_ROWS if rows <= min(self.max_rows, 16)]
+        return [
+            *(Shape(rows, 0, draw) for rows in (1, self.max_rows) for draw in (PLAIN, EVERYTHING)),
+            *(Shape(rows) for rows in few if rows not in (1, self.max_rows)),
+            *(
+                Shape(rows, self._tokens[0])
+                for rows in self._rows
+                if rows <= self._tokens[0] <= most_tokens
+            ),
+        ]
 
     def common(self) -> list[Shape]:
         """Shapes that the first requests are likely to need, the likeliest first: decoding, then
