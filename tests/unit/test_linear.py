@@ -11,19 +11,24 @@ from hypothesis import strategies as st
 
 from pellucid.errors import InputError
 from pellucid.kernels import status
+from pellucid.quant import dense
 from pellucid.quant.blocks import BLOCKS
 from pellucid.quant.dense import DenseEmbedding, DenseLinear
 from pellucid.quant.linear import (
     Stacked,
+    head_method,
+    in_strips,
     make_embedding,
     make_linear,
 )
 from pellucid.quant.packed import Packed, PackedEmbedding, PackedLinear
+from pellucid.quant.strips import StripsEmbedding, StripsLinear
 from pellucid.quant.weight import BlockWeight, PlainWeight, StoredWeight
 
 CPU = torch.device("cpu")
 needs_kernels = pytest.mark.skipif(not status().ready, reason=status().line)
 METHODS = ["dense", pytest.param("packed", marks=needs_kernels)]
+STRIPS = [pytest.param(name, marks=needs_kernels) for name in ("dense strips", "packed strips")]
 
 
 def weight(kind: str, n: int, k: int, seed: int = 0, name: str = "w") -> StoredWeight:
@@ -98,6 +103,59 @@ def test_half_precision_activations(dtype: torch.dtype, method: str, m: int) -> 
     got = linear(parts, bias, dtype, method)(x)
     assert got.dtype == dtype
     assert_close(got, want(parts, x, bias), dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("m", [1, 5, 40])
+@pytest.mark.parametrize("kind", ["Q8_0", "BF16"])
+def test_a_product_in_float32_is_rounded_nowhere(
+    kind: str, dtype: torch.dtype, method: str, m: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that of the operands, whatever their dtype, and not one of their dtype widened."""
+    monkeypatch.setattr(dense, "SLICE", 16 * 64)  # slices that do not divide the rows
+    part, bias, x = weight(kind, 40, 64), torch.randn(40).to(dtype), torch.randn(m, 64).to(dtype)
+    for way in {method, head_method(method, dtype, CPU)}:
+        numbers = part.dense(dtype if method == "dense" else torch.float32)
+        expected = x.double() @ numbers.double().T + bias.double()
+        layer = linear([part], bias, dtype, way)
+        got, out = layer.float32(x), torch.empty(m, 40)
+        assert got.dtype == torch.float32
+        assert_close(got, expected)
+        assert torch.equal(layer.float32(x, out), got) and torch.equal(out, got)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("method", ["dense", "packed"])
+@pytest.mark.parametrize("kind", ["Q4_1", "Q6_K", "BF16", "F16", "F32"])
+def test_in_strips_a_row_depends_on_that_row_alone(
+    kind: str, method: str, dtype: torch.dtype
+) -> None:
+    """To the bit, however many there are; and the result is that of the other methods."""
+    parts, bias = [weight(kind, n, 256, n) for n in (40, 24)], torch.randn(64)
+    x = torch.randn(50, 256).to(dtype)
+    layer = linear(parts, bias, dtype, in_strips(method))
+    assert isinstance(layer, StripsLinear)
+    alone = torch.cat([layer(x[i : i + 1]) for i in range(50)])
+    wide = torch.cat([layer.float32(x[i : i + 1]) for i in range(50)])
+    for count in (2, 3, 16, 17, 50):
+        assert torch.equal(layer(x[:count]), alone[:count])
+        assert torch.equal(layer.float32(x[:count]), wide[:count])
+    assert_close(alone, want(parts, x, bias), dtype)
+
+
+@needs_kernels
+def test_a_bfloat16_head_on_a_cpu_lies_in_strips_of_bfloat16() -> None:
+    for method in ("dense", "packed"):
+        assert head_method(method, torch.bfloat16, CPU) == f"{method} strips" == in_strips(method)
+        assert head_method(in_strips(method), torch.bfloat16, CPU) == in_strips(method)
+        assert head_method(method, torch.float32, CPU) == method
+        assert head_method(method, torch.bfloat16, torch.device("cuda")) == method
+    part = weight("F32", 40, 64)
+    assert linear([part], None, torch.bfloat16, "dense strips").nbytes == 2 * 48 * 64
+    assert linear([part], None, torch.float32, "dense strips").nbytes == 4 * 48 * 64
+    assert linear([weight("BF16", 40, 64)], method="dense strips").nbytes == 2 * 48 * 64
 
 
 @needs_kernels
@@ -183,10 +241,12 @@ def test_bytes_read_by_a_call() -> None:
         assert linear([part, weight("F32", 4, 64)]).nbytes == part.nbytes + 4 * 64 * 4
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *STRIPS])
 @pytest.mark.parametrize("kind", ["Q8_0", "Q6_K", "F32", "BF16"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_embedding(method: str, kind: str, dtype: torch.dtype) -> None:
+    if dtype == torch.float16 and method.endswith("strips"):
+        pytest.skip("not for float16")
     table = weight(kind, 37, 256)
     embed = make_embedding(table, dtype=dtype, device=CPU, method=method)
     ids = torch.tensor([3, 36, 0, 3])
@@ -195,7 +255,7 @@ def test_embedding(method: str, kind: str, dtype: torch.dtype) -> None:
         embed(torch.tensor([37]))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *STRIPS])
 def test_tied_head_shares_the_embeddings_memory(method: str) -> None:
     table = weight("Q8_0", 64, 64)
     again = BlockWeight(
@@ -205,6 +265,9 @@ def test_tied_head_shares_the_embeddings_memory(method: str) -> None:
     head = linear([again], method=method)
     if isinstance(embed, PackedEmbedding):
         assert isinstance(head, PackedLinear)
+        assert head.matrix.data.data_ptr() == embed.matrix.data.data_ptr()
+    elif isinstance(embed, StripsEmbedding):
+        assert isinstance(head, StripsLinear)
         assert head.matrix.data.data_ptr() == embed.matrix.data.data_ptr()
     else:
         assert isinstance(head, DenseLinear)

@@ -5,6 +5,7 @@ What runs on a GPU only is in tests/kernels and carries the mark `gpu`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from hypothesis import given, settings
 
 from pellucid import LLM, EngineConfig, SamplingParams
 from pellucid.cache.blocks import BlockTable
+from pellucid.engine import load, resolve_here
 from pellucid.errors import InputError
 from pellucid.explore.work import GRAPHED_TOKENS
 from pellucid.features import FEATURES, check_conflicts, excluded
+from pellucid.kernels.ops import TorchOps
+from pellucid.kernels.units import Stream
+from pellucid.model.checkpoint import open_checkpoint
 from pellucid.request import UNKNOWN, Row, SequenceStart, StepPlan
 from pellucid.runner import memory
 from pellucid.runner.build import extrapolate
@@ -34,6 +39,7 @@ from pellucid.runner.shapes import (
     padded_rows,
 )
 from pellucid.sampling.sampler import EVERYTHING, PLAIN
+from pellucid.stages import NullClock
 
 BLOCK = 4
 COLUMNS = 24
@@ -373,6 +379,29 @@ def test_the_engine_says_what_every_switch_came_to(tiny_folder: Path) -> None:
     assert "auto" not in switches.values()
     assert set(switches) < set(llm.engine.info.why)
     assert switches["graphs"] == switches["gemv"] == switches["overlap"] == "off"
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("rows", [1, 40])
+def test_logits_are_float32_whatever_the_model_is(
+    rows: int, tied: bool, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """They are those of the bfloat16 operands, and are not rounded to steps of bfloat16."""
+    shape = json.loads((tiny_folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(shape | {"tie_word_embeddings": tied}))
+    config = EngineConfig(
+        model=str(tmp_path), load_format="dummy", device="cpu", dtype="bfloat16", threads=1
+    )
+    checkpoint = open_checkpoint(config)
+    model = load(config, checkpoint, resolve_here(config, checkpoint)).model
+    hidden = torch.randn(rows, shape["hidden_size"])
+    logits = model.logits(Stream(hidden), NullClock())
+    name = "embed" if tied else "lm_head"
+    weight = checkpoint.weights(torch.bfloat16, CPU)[name].dense(torch.float64)
+    h = TorchOps().norm(hidden, *model.norm, torch.bfloat16)
+    torch.testing.assert_close(logits, (h.double() @ weight.T).float(), rtol=1e-5, atol=1e-6)
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16()).float().mean() > 0.9
 
 
 def test_the_pool_that_overflows_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

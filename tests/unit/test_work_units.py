@@ -150,6 +150,9 @@ class Load:
                 shape, wide = (spec.vocab_size, hidden), torch.float32
         return Product(self._notes, *shape, wide)
 
+    def head(self, name: str) -> Product:
+        return self.linear(name)
+
     def embedding(self, name: str) -> Any:
         return lambda ids: meta(len(ids), self._spec.hidden_size)
 

@@ -58,7 +58,8 @@ class Matrix(ABC):
     def float32(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """The product in float32, [tokens, out]; written to `out`, if given.
 
-        By default widened after the product has been rounded to x's dtype.
+        By default widened after the product has been rounded to x's dtype, which a matrix that may
+        be an LM head overrides: logits are float32.
         """
         product = self(x)
         return product.float() if out is None else out.copy_(product)

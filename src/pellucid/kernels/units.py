@@ -33,8 +33,7 @@ class Stream(NamedTuple):
     It is float32 whatever the model's dtype is: every layer adds to it twice, and in bf16 each sum
     would lose what is below a 256th of it. Logits are float32 for the same reason: from 16 to 32,
     bf16 knows steps of an eighth. With both, greedy answers in bf16 leave those in float32 only
-    where the best two tokens are almost equal (tests/model/test_golden.py). (On a CPU the product
-    of two bf16 operands still rounds the logits; torch cannot widen them there.)
+    where the best two tokens are almost equal (tests/model/test_golden.py).
     """
 
     x: Tensor

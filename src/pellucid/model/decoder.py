@@ -9,6 +9,7 @@ reports.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from pellucid.kernels.units import Norm, Stream, Units
 from pellucid.model.rope import RopeTable, rope_tables
 from pellucid.model.spec import ModelSpec
 from pellucid.model.weights import WeightSource
-from pellucid.quant.linear import make_embedding, make_linear
+from pellucid.quant.linear import head_method, make_embedding, make_linear
 from pellucid.quant.method import Embedding
 from pellucid.quant.weight import StoredWeight
 from pellucid.stages import Clock
@@ -118,7 +119,7 @@ class Layer:
 
 
 class Loader:
-    """Makes layers out of named weights: what dtype, device, method and units they get."""
+    """Makes layers out of named weights: what dtype, device, methods and units they get."""
 
     def __init__(
         self,
@@ -134,6 +135,7 @@ class Loader:
         self.dtype = dtype
         self.device = device
         self.method = method
+        self.head_method = head_method(method, dtype, device)
         self.units = units
 
     def norm(self, name: str) -> Norm:
@@ -143,20 +145,26 @@ class Loader:
 
     def linear(self, *names: str) -> Matrix:
         """One matrix over the input of all `names`, outputs one behind the other."""
+        return self._make(names, self.method)
+
+    def head(self, name: str) -> Matrix:
+        """The matrix that ends in float32 logits."""
+        return self._make([name], self.head_method)
+
+    def embedding(self, name: str) -> Embedding:
+        """Made as the head is, if that is the same weight."""
+        method = self.head_method if self.spec.tied_head else self.method
+        return make_embedding(
+            self.weights[name], dtype=self.dtype, device=self.device, method=method
+        )
+
+    def _make(self, names: Sequence[str], method: str) -> Matrix:
         parts = [self.weights[name] for name in names]
         biases = [name + "_bias" for name in names]
         bias = None
         if any(name in self.weights for name in biases):
             bias = torch.cat([self._bias(n, p) for n, p in zip(biases, parts, strict=True)])
-        return self.make(parts, bias)
-
-    def make(self, parts: list[StoredWeight], bias: torch.Tensor | None = None) -> Matrix:
-        return make_linear(parts, bias, dtype=self.dtype, device=self.device, method=self.method)
-
-    def embedding(self, name: str) -> Embedding:
-        return make_embedding(
-            self.weights[name], dtype=self.dtype, device=self.device, method=self.method
-        )
+        return make_linear(parts, bias, dtype=self.dtype, device=self.device, method=method)
 
     def _bias(self, name: str, part: StoredWeight) -> torch.Tensor:
         if name not in self.weights:
@@ -174,7 +182,7 @@ class Decoder:
         ropes = rope_tables(spec, context_length, load.device)
         self.layers = [Layer(spec, index, load, rope) for index, rope in enumerate(ropes)]
         self.norm = load.norm("norm")
-        self.head = load.linear("embed" if spec.tied_head else "lm_head")
+        self.head = load.head("embed" if spec.tied_head else "lm_head")
         # Gemma's factor is rounded to the model's dtype, as in its own code.
         self.embedding_scale = torch.tensor(spec.embedding_scale, dtype=load.dtype).item()
 

@@ -50,6 +50,10 @@ class Dense:
         return DenseEmbedding(expand(weight, dtype, device), weight)
 
 
+SLICE = 1 << 22
+"""Weights widened to float32 at a time."""
+
+
 class DenseLinear(Matrix):
     """x · Wᵀ + bias with W [n, k] as it is."""
 
@@ -69,15 +73,30 @@ class DenseLinear(Matrix):
         return PlainOperand(self.weight, self.bias)
 
     def float32(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        if not self._widens(x):
+        if x.dtype == torch.float32:
             return super().float32(x, out)
-        return torch.mm(x, self.weight.T, out_dtype=torch.float32, out=out)
+        if self._widens(x):
+            return torch.mm(x, self.weight.T, out_dtype=torch.float32, out=out)
+        return self._in_slices(x.float(), out)
 
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> bool:
         if not self._widens(x):
             return False
         torch.addmm(total, x, self.weight.T, torch.float32, out=total)
         return True
+
+    def _in_slices(self, x: torch.Tensor, out: torch.Tensor | None) -> torch.Tensor:
+        """The product in float32 where torch would round it: a slice of W after the other is
+        widened. On a CPU, only a head in float16 or without a C compiler comes here
+        (`linear.head_method`)."""
+        if out is None:
+            out = x.new_empty(len(x), len(self.weight))
+        step = max(1, SLICE // self.weight.shape[1])
+        for first in range(0, len(self.weight), step):
+            rows = slice(first, first + step)
+            bias = None if self.bias is None else self.bias[rows].float()
+            out[:, rows] = F.linear(x, self.weight[rows].float(), bias)
+        return out
 
     def _widens(self, x: torch.Tensor) -> bool:
         """Whether torch can multiply into float32 here: 16-bit operands on a GPU."""

@@ -2,7 +2,8 @@
 
 Each weight is multiplied by the first method that can, of those that the switch `weights` names:
 `dense` expands it on load, which works for every weight and is the off form; `packed` multiplies by
-4- to 8-bit blocks as they are.
+4- to 8-bit blocks as they are. Where a row's product must not depend on the other rows, or must be
+float32 beside bfloat16 activations, the weight lies in strips (`strips.py`).
 
 A layer may have several parts, weights that share an input (q, k and v; gate and up): they become
 one matrix where that is possible, because one large product is faster than three small ones. A file
@@ -18,14 +19,38 @@ from weakref import WeakValueDictionary
 import torch
 
 from pellucid.errors import InputError
+from pellucid.kernels import KINDS, why_no_cpu_kernels
 from pellucid.kernels.matrix import Matrix
 from pellucid.quant.dense import Dense
 from pellucid.quant.method import Embedding, WeightMethod
 from pellucid.quant.packed import Packed
+from pellucid.quant.strips import Strips
 from pellucid.quant.weight import StoredWeight
 
-METHODS: dict[str, tuple[WeightMethod, ...]] = {"dense": (Dense(),), "packed": (Packed(), Dense())}
-"""What each value of the switch `weights` tries for a weight, in this order."""
+METHODS: dict[str, tuple[WeightMethod, ...]] = {
+    "dense": (Dense(),),
+    "packed": (Packed(), Dense()),
+    "dense strips": (Strips(),),
+    "packed strips": (Strips(keeps=KINDS),),
+}
+"""What each value of the switch `weights` tries for a weight, in this order; and the same in
+strips."""
+
+
+def in_strips(method: str) -> str:
+    """The method whose rows do not depend on each other, and else does as `method`."""
+    return method if method.endswith("strips") else f"{method} strips"
+
+
+def head_method(method: str, dtype: torch.dtype, device: torch.device) -> str:
+    """What multiplies by the LM head, and looks up in an embedding that it may be tied to, where
+    the layers have `method`.
+
+    Logits are float32. On a CPU torch rounds the product of two bfloat16 matrices; our kernel does
+    not, and is faster for the few rows that need logits.
+    """
+    rounds = device.type == "cpu" and dtype is torch.bfloat16
+    return in_strips(method) if rounds and not why_no_cpu_kernels() else method
 
 
 class Stacked(Matrix):

@@ -87,6 +87,10 @@ class PackedLinear(Matrix):
             return self.expand_and_multiply(x)
         return self.matrix.matmul(x)
 
+    def float32(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        product = self.matrix.matmul(x.float())
+        return product if out is None else out.copy_(product)
+
     def expand_and_multiply(self, x: torch.Tensor) -> torch.Tensor:
         """x [m, k] bfloat16 → [m, n], a slice of rows of W after the other."""
         matrix, step = self.matrix, max(16, SLICE // self.matrix.k // 16 * 16)
