@@ -160,6 +160,7 @@ def test_truncation_is_what_the_definitions_say(
         patch.setattr(inversion, "_HEAD", head)  # the shortcut must not show
         probs = inversion.truncate(logits.clone(), limits)
     for got, values, each in zip(probs, logits.tolist(), rows, strict=True):
+        got = got / got.sum()
         want = torch.tensor(slow_truncate(values, each.params))
         torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
 
@@ -191,6 +192,45 @@ def test_a_seeded_row_does_not_mind_its_company(seed: int, company: int, place: 
     rows = [row([1, 2, 3, 2], seed=seed + i, **s) for i, s in enumerate(settings_)]
     together = sample(logits, rows)
     assert sample(logits[place : place + 1], [rows[place]]) == [together[place]]
+
+
+def test_a_row_is_drawn_alike_beside_rows_that_are_truncated() -> None:
+    """Also if its number lies where two ways of rounding the same sums would part."""
+    vocab, limits = 5000, (torch.zeros(1, dtype=torch.int32), torch.ones(1), torch.zeros(1))
+    logits = torch.randn(1, vocab, generator=torch.Generator().manual_seed(0)) * 4
+    probs = torch.softmax(logits, -1)
+    sums = torch.cat([p.double().cumsum(-1) for p in (probs, probs / probs.sum())])
+    low, high = (sums / sums[:, -1:]).sort(0).values
+    between = ((low + high) / 2)[high - low > 1e-12]
+    assert len(between) > 100
+    keys = (between * 2.0**53).long() << 11
+    rows, temperature = logits.repeat(len(keys), 1), torch.ones(len(keys))
+    plain = inversion.draw_by_inversion(rows, temperature, keys, None)
+    many = tuple(limit.repeat(len(keys)) for limit in limits)
+    assert torch.equal(inversion.draw_by_inversion(rows, temperature, keys, many), plain)
+
+
+def test_tokens_and_scores_of_a_row_are_the_same_beside_others() -> None:
+    """To the bit, for a vocabulary that torch adds up on several threads if there is one row."""
+    torch.set_num_threads(2)
+    vocab, settings_ = (
+        40_000,
+        [
+            {},
+            {"top_k": 5},
+            {"top_k": 3000, "top_p": 0.9},
+            {"top_p": 0.9999, "presence_penalty": 1.0},
+            {"min_p": 0.01, "logit_bias": {7: 2.0}},
+            {"temperature": 0},
+        ],
+    )
+    logits = torch.randn(6, vocab, generator=torch.Generator().manual_seed(1)) * 3
+    rows = [row([1, 2, 3], seed=i, logprobs=5, **s) for i, s in enumerate(settings_)]
+    together = drawn(logits, rows)
+    for place in range(6):
+        assert drawn(logits[place : place + 1], [rows[place]]) == [together[place]]
+        pair = [place, (place + 1) % 6]
+        assert drawn(logits[pair], [rows[i] for i in pair]) == [together[i] for i in pair]
 
 
 def test_sampling_follows_the_distribution() -> None:

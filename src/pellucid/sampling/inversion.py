@@ -8,6 +8,11 @@ distribution at one uniform number per row:
 Nothing here asks a GPU anything, so that it can be part of a graph as well. On a CPU, where asking
 costs nothing, rows are left out of what they do not need, and the head of the distribution is
 looked at before all of the vocabulary is sorted.
+
+A row's token and scores are the same, to the bit, whatever other rows there are: every operation is
+either one number at a time or goes through a row by itself (softmax, cumsum), and a row that is not
+truncated comes out of `truncate` as it went in. torch's `sum` and `logsumexp` are not of that kind:
+on several threads they add up one row of a large vocabulary in another order than two.
 """
 
 from __future__ import annotations
@@ -50,7 +55,15 @@ class Inversion:
 
     def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
         values, tokens = torch.topk(logits, num_top, dim=-1)
-        return torch.logsumexp(logits, dim=-1), values, tokens
+        return log_totals(logits), values, tokens
+
+
+def log_totals(logits: Tensor) -> Tensor:
+    """log Σ exp of each row, [R]. On a CPU a row at a time, which is faster too: it stays in the
+    cache from one pass to the next."""
+    if logits.device.type != "cpu":
+        return torch.logsumexp(logits, dim=-1)
+    return torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
 
 
 Limits = tuple[Tensor, ...]
@@ -79,8 +92,9 @@ def uniform(keys: Tensor) -> Tensor:
 def truncate(logits: Tensor, limits: Limits) -> Tensor:
     """top-k, then top-p of what is left, then min-p: tokens outside get probability 0.
 
-    logits [R, V], already divided by temperature; returns probabilities [R, V] float32 that sum to
-    1 over the tokens kept. Rows that only use min-p are not sorted.
+    logits [R, V], already divided by temperature; returns the probabilities of the tokens kept as
+    they were among all, float32 [R, V]: to scale them up to a sum of 1 is left to whoever needs it.
+    Rows that only use min-p are not sorted.
     Sources: top-p, Holtzman et al. 2019, arXiv:1904.09751; min-p, Nguyen et al. 2024,
     arXiv:2407.01082.
     """
@@ -90,8 +104,7 @@ def truncate(logits: Tensor, limits: Limits) -> Tensor:
     if isinstance(ordered, slice) or len(ordered):
         probs[ordered] = _keep_head(probs[ordered], top_k[ordered], top_p[ordered])
     floor = min_p[:, None] * probs.amax(dim=-1, keepdim=True)
-    probs = torch.where(probs < floor, 0.0, probs)
-    return probs / probs.sum(dim=-1, keepdim=True)
+    return torch.where(probs < floor, 0.0, probs)
 
 
 def _where(mask: Tensor) -> Tensor | slice:
@@ -122,10 +135,12 @@ def _keep_of(probs: Tensor, top_k: Tensor, top_p: Tensor, size: int) -> tuple[Te
     rank = torch.arange(size, device=probs.device)
     inside = rank < top_k
     kept = torch.where(inside, head, 0.0).double()
-    total = torch.where(top_k < _NO_K, kept.sum(dim=-1, keepdim=True), 1.0)
-    before = kept.cumsum(dim=-1) - kept
+    cumulative = kept.cumsum(dim=-1)
+    before, all_kept = cumulative - kept, cumulative[:, -1:]
+    total = torch.where(top_k < _NO_K, all_kept, 1.0)
     keep = inside & ((before < top_p * total) | (rank == 0))
     out = torch.zeros_like(probs).scatter_(1, tokens, torch.where(keep, head, 0.0))
-    enough = kept.sum(dim=-1, keepdim=True) >= top_p
-    complete = torch.where(top_k < _NO_K, top_k <= size, enough) | (size == probs.shape[1])
+    complete = torch.where(top_k < _NO_K, top_k <= size, all_kept >= top_p) | (
+        size == probs.shape[1]
+    )
     return out, complete[:, 0]
