@@ -59,6 +59,13 @@ class EngineConfig:
         1024, "answers that may wait in a server before it refuses new requests", minimum=1
     )
 
+    batch_invariant: str = option(
+        "off",
+        "on: a seeded request gets the same tokens and log-probabilities, to the bit, whatever "
+        "else is in the batch; slower, on a CPU only, and in float32 unless dtype is given",
+        ("on", "off"),
+    )
+
     kv_cache: str = option("on", "keep keys and values; off recomputes the prefix", ("on", "off"))
     attention: str = option(
         "auto",

@@ -22,6 +22,7 @@ from pellucid.kernels import make_row_kernels, make_units
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.model.decoder import Decoder, Loader
 from pellucid.model.weights import dense_bytes
+from pellucid.quant.linear import in_strips
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
 from pellucid.resolve import Resolved, resolve
 from pellucid.runner.build import Parts, compile_ahead, measure
@@ -263,13 +264,14 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
     device, dtype = machine.device, machine.dtype
     check_weights_fit(dense_bytes(spec, dtype), machine)
     fused, gemv = resolved.fused_kernels == "on", resolved.gemv == "on"
+    invariant = resolved.batch_invariant == "on"
     with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
         loader = Loader(
             spec=spec,
             weights=checkpoint.weights(dtype, device),
             dtype=dtype,
             device=device,
-            method=resolved.weights,
+            method=in_strips(resolved.weights) if invariant else resolved.weights,
             units=make_units(fused, gemv, device, dtype),
         )
         model = Decoder(spec, loader, resolved.context_length)
@@ -280,7 +282,7 @@ def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Pa
         machine=machine,
         context_length=resolved.context_length,
         model=model,
-        attention=make_attention(resolved.attention, device, dtype, heads),
+        attention=make_attention(resolved.attention, device, dtype, heads, invariant),
         drawing=make_sampler(resolved.sampler),
         kernels=make_row_kernels() if resolved.has_gpu_kernels else None,
     )
@@ -300,6 +302,7 @@ def describe(
         device=resolved.device,
         dtype=resolved.dtype,
         switches=resolved.switches,
+        batch_invariant=resolved.batch_invariant,
         why=dict(resolved.why),
         eos_token_ids=spec.eos_token_ids,
         device_name=device_name(machine.device),

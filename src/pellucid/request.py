@@ -265,8 +265,11 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     switches: dict[str, str] = {}
     """Every row of the switchboard, and what it came to here."""
+    batch_invariant: str = "off"
+    """on: what a request gets does not depend, to the bit, on what else is in its batch."""
     why: dict[str, str] = {}
-    """Of each switch, and of device, dtype, threads and sizes: the reason for its value."""
+    """Of each switch and option, and of device, dtype, threads and sizes: the reason for its
+    value."""
     eos_token_ids: tuple[int, ...] = ()
     device_name: str = ""
     """For people."""

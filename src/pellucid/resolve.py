@@ -68,6 +68,8 @@ class Resolved:
     capture: str
     overlap: str
     weights: str
+    batch_invariant: str
+    """on or off: whether a row's numbers are the same, to the bit, whatever rows are beside it."""
     why: Mapping[str, str]
     """By field: the reason for its value, in a sentence."""
 
@@ -103,6 +105,7 @@ def resolve(
         "kv_cache": _as_asked(config, "kv_cache"),
         "batching": _as_asked(config, "batching"),
         "capture": _as_asked(config, "capture"),
+        "batch_invariant": _as_asked(config, "batch_invariant"),
     }
     device = answers["device"].value
     _check_sizes(config, device)
@@ -119,6 +122,8 @@ def resolve(
         others = {name: str(answer.value) for name, answer in answers.items()}
         answers[key] = _pace(config, key, here, others)
     _check_capture(config, answers["graphs"])
+    if config.batch_invariant == "on":
+        _refuse("batch_invariant", "on", _why_not_invariant(here, answers), "off")
     return Resolved(
         has_gpu_kernels=not here.why_no_triton(),
         why={key: answer.why for key, answer in answers.items()},
@@ -142,6 +147,8 @@ def _device(config: EngineConfig, machine: MachineFacts) -> Settled:
 def _dtype(config: EngineConfig, machine: MachineFacts, device: str) -> Settled:
     if config.dtype != "auto":
         return Settled(config.dtype, ASKED)
+    if config.batch_invariant == "on":
+        return Settled("float32", "what batch_invariant multiplies in, whatever the dtype is")
     if device == "cuda":
         if machine.capability >= FIRST_CAPABILITY:
             return Settled("bfloat16", "the GPU has units for it, and models are published in it")
@@ -304,6 +311,28 @@ def _check_capture(config: EngineConfig, graphs: Settled) -> None:
             "leave capture out",
             param="capture",
         )
+
+
+INVARIANT = {"attention": "flash", "fused_kernels": "on"}
+"""Switches whose other values let a token's bits depend on the tokens beside it: torch cuts the
+work of a whole step into parts for its threads and vectors."""
+
+
+def _why_not_invariant(here: Here, found: Mapping[str, Settled]) -> str:
+    """What makes the bits of a row depend on the rows beside it; empty if nothing does."""
+    if here.is_gpu:
+        return (
+            "cuBLAS picks a kernel by the number of rows, so a product's bits depend on the batch: "
+            "use device cpu"
+        )
+    if obstacle := here.why_no_cpu_kernels():
+        return obstacle
+    for key, needed in INVARIANT.items():
+        if (value := found[key].value) != needed:
+            return (
+                f"with {key} {value} a token's bits depend on those beside it: use {key} {needed}"
+            )
+    return ""
 
 
 def _on_or_off(config: EngineConfig, key: str, why_not: Callable[[], str], gain: str) -> Settled:

@@ -16,6 +16,7 @@ SOURCE = Path(pellucid.__file__).parent
 SETTINGS = {
     *("model", "revision", "load_format", "device", "dtype", "threads", "context_length"),
     *("memory", "block_size", "num_blocks", "max_seqs", "max_waiting", "capture"),
+    "batch_invariant",
 }
 """Fields of `EngineConfig` that are no optimizations."""
 

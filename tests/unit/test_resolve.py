@@ -125,6 +125,19 @@ AUTO: list[tuple[str, MachineFacts, dict[str, Any], dict[str, Any]]] = [
     ("capture at the start", H100, {"capture": "start"}, {"capture": "start", "graphs": "on"}),
     ("most sequences", H100, {"max_seqs": 4096}, {"graphs": "on"}),
     ("more on a CPU", CPU, {"max_seqs": 4097}, {"graphs": "off"}),
+    (
+        "batch-invariant",
+        BF16_CPU,
+        {"batch_invariant": "on"},
+        {"dtype": "float32", "attention": "flash", "fused_kernels": "on", "weights": "packed"},
+    ),
+    (
+        "batch-invariant in bfloat16",
+        BF16_CPU,
+        {"batch_invariant": "on", "dtype": "bfloat16", "weights": "dense"},
+        {"dtype": "bfloat16", "weights": "dense"},
+    ),
+    ("batch-invariant on a GPU's host", H100, {"batch_invariant": "on", "device": "cpu"}, OFF_GPU),
     ("threads", H100, {"threads": 3, "context_length": 64}, {"threads": 3, "context_length": 64}),
 ]
 
@@ -190,6 +203,28 @@ REFUSALS: list[tuple[MachineFacts, dict[str, Any], str, str]] = [
     (H100, {"overlap": "on", "kv_cache": "off"}, "overlap", "does not work with kv_cache off"),
     (H100, {"max_seqs": 4097}, "max_seqs", "max_seqs 4097 .* set it to 4096 or less"),
     (CPU, {"context_length": 129}, "context_length", "more than the model's 128.*128 or less"),
+    (
+        H100,
+        {"batch_invariant": "on"},
+        "batch_invariant",
+        "cuBLAS picks a kernel by the number of rows, so a product's bits depend on the batch: use "
+        "device cpu; or use batch_invariant off",
+    ),
+    (BARE_CPU, {"batch_invariant": "on"}, "batch_invariant", "batch_invariant on: no C compiler"),
+    (CPU, {"batch_invariant": "on", "dtype": "float16"}, "batch_invariant", "not float16"),
+    *(
+        (
+            CPU,
+            {"batch_invariant": "on", key: value},
+            "batch_invariant",
+            f"with {key} {value} a token's bits depend on those beside it: use {key} {needed};",
+        )
+        for key, value, needed in (
+            ("attention", "sdpa", "flash"),
+            ("attention", "naive", "flash"),
+            ("fused_kernels", "off", "on"),
+        )
+    ),
     (CPU, {"memory": 1.0, "num_blocks": 8}, "memory", "both size the KV cache"),
 ]
 

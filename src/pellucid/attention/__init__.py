@@ -13,7 +13,7 @@ from pellucid.attention.base import (
     PaddedAttention,
     PaddedRows,
 )
-from pellucid.attention.flash import FlashAttention
+from pellucid.attention.flash import FlashAttention, by_length, each_token
 from pellucid.attention.naive import NaiveAttention
 from pellucid.attention.sdpa import SdpaAttention
 from pellucid.kernels import step_kernels
@@ -39,15 +39,20 @@ class Heads(NamedTuple):
 
 
 def make_attention(
-    name: str, device: torch.device, dtype: torch.dtype, heads: Heads
+    name: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    heads: Heads,
+    batch_invariant: bool = False,
 ) -> AttentionBackend:
-    """The backend called `name`: flash, sdpa or naive."""
+    """The backend called `name`: flash, sdpa or naive. batch_invariant: a token's result does not
+    depend on which others are computed with it, which flash on a CPU can do."""
     if name == "naive":
         return NaiveAttention()
     if name == "sdpa":
         return SdpaAttention()
     if device.type == "cpu":
-        return FlashAttention(step_kernels())
+        return FlashAttention(step_kernels(), each_token if batch_invariant else by_length)
     from pellucid.attention.flash_gpu import FlashGpuAttention  # Triton loads only where it runs
 
     group = heads.num_heads // heads.num_kv_heads

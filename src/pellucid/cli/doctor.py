@@ -28,7 +28,10 @@ from pellucid.process import num_cores
 from pellucid.runner.machine import cpu_name
 
 GIB = 2**30
-SETTINGS = ("device", "dtype", "threads", "context_length", "block_size", "capture")
+SETTINGS = (
+    *("device", "dtype", "threads", "context_length", "block_size", "capture"),
+    "batch_invariant",
+)
 """What is shown besides the switches."""
 
 

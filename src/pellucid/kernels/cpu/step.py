@@ -59,10 +59,16 @@ class RowTables:
         self, tokens: Sequence[int], contexts: Sequence[int], tables: Sequence[Sequence[int]]
     ) -> None:
         """tokens: index of each row's token; contexts: positions it sees; tables: its blocks."""
-        begins = [0]
+        flat: list[int] = []
+        begins: list[int] = []
+        before: Sequence[int] | None = None
         for table in tables:
-            begins.append(begins[-1] + len(table))
-        flat = [block for table in tables for block in table]
+            if table is not before:  # tokens of one sequence share its table
+                begins.append(len(flat))
+                flat += table
+                before = table
+            else:
+                begins.append(begins[-1])
         self.num_rows = len(tokens)
         self._memory = [torch.tensor(part) for part in (tokens, contexts, flat, begins)]
         self.pointers = [part.data_ptr() for part in self._memory]
