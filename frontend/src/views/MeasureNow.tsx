@@ -16,7 +16,7 @@ export function MeasureNow(): JSX.Element | null {
         Measure now
       </button>
       {now.state === "idle" && (
-        <p class="note">{`${lengths.length} ${lengths.length === 1 ? "length" : "lengths"} on the running engine, at most ${max_seconds} s`}</p>
+        <p class="note">{`${lengths.length} ${lengths.length === 1 ? "length" : "lengths"} on the running engine, up to ${max_seconds} s; longer on a slow machine`}</p>
       )}
       {now.state === "failed" && (
         <p class="note" role="alert">
