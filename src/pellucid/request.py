@@ -55,9 +55,10 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Added to the logits of these token ids."""
     seed: int | None = None
     """The same seed draws by the same numbers, whatever else is in the batch; None or -1: a fresh
-    one. So the tokens are the same as far as the logits are: in float32 always; in bfloat16 and
-    float16 a product may round differently in another batch, and tokens that are almost equally
-    likely may change places."""
+    one. So the tokens are the same as far as the logits are. With the engine's `batch_invariant`
+    these are the same to the bit. Without it a product of matrices may round differently in another
+    batch, and tokens that are almost equally likely may change places: in float32 seldom, in
+    bfloat16 and float16 more often."""
     n: int = 1
     """Independent answers to the prompt."""
     stop: tuple[str, ...] = ()

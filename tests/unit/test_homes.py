@@ -1,9 +1,9 @@
 """The deletion test: what a switch consists of is named in the switch's own files and nowhere else.
 
-"One switch, one file" is a claim about the source, so the source is read: no file of the engine may
-use one of a switch's identifiers unless the switchboard lists the file among its homes. Free are
-the files that choose and compose (`ROOT`), whatever measures the engine (`explore`) and the command
-line. Strings, docstrings and comments do not count.
+"One switch, a few named files" is a claim about the source, so the source is read: no file of the
+engine may use one of a switch's identifiers unless the switchboard lists the file among its homes.
+Free are the files that choose and compose (`ROOT`), whatever measures the engine (`explore`) and
+the command line. Strings, docstrings and comments do not count.
 """
 
 from __future__ import annotations

@@ -4,10 +4,11 @@
        └──────────────────────score──────────────────────▶ log-probabilities, if somebody asks
 
 A token is drawn by a number that is a pure function of the sequence's seed and the position to
-fill. So the same seed gives the same tokens whatever else is in the batch, in whatever order steps
-happen, and also after a preemption; there is no generator whose state could be lost. What a row's
-neighbours are can only matter through the last bits of its logits, since a matrix product may round
-differently for another batch size.
+fill. So from the same logits the same seed draws the same tokens whatever else is in the batch, in
+whatever order steps happen, and also after a preemption; there is no generator whose state could be
+lost. What a row's neighbours are can only matter through the last bits of its logits: a matrix
+product may round differently for another number of rows, unless the engine's option
+`batch_invariant` has it multiplied in one order always (`quant/strips.py`).
 
 Log-probabilities are those of the model itself: of the raw logits, before any sampling parameter.
 
