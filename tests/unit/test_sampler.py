@@ -17,7 +17,7 @@ from pellucid.kernels.columns import Column
 from pellucid.kernels.rows import draw_keys
 from pellucid.request import SamplingParams, SequenceStart, TokenLogprob, looks_back
 from pellucid.sampling import inversion
-from pellucid.sampling.inversion import Inversion
+from pellucid.sampling.inversion import Inversion, largest
 from pellucid.sampling.sampler import (
     NO_SCORES,
     NOT_FINITE,
@@ -228,6 +228,20 @@ def test_tokens_and_scores_of_a_row_are_the_same_beside_others() -> None:
         assert drawn(logits[place : place + 1], [rows[place]]) == [together[place]]
         pair = [place, (place + 1) % 6]
         assert drawn(logits[pair], [rows[i] for i in pair]) == [together[i] for i in pair]
+
+
+def test_equal_logits_come_in_one_order_whatever_others_ask_for() -> None:
+    logits = torch.randint(-2, 3, (2, 500), generator=torch.Generator().manual_seed(0)).float()
+    logits[0, 7] = 9.0
+    rows = [row(seed=1, logprobs=5), row(seed=2, logprobs=100)]
+    few, many = drawn(logits, rows)
+    assert [few] == drawn(logits[:1], rows[:1])
+    for entry, values in zip((few, many), logits.tolist(), strict=True):
+        wanted = sorted(range(500), key=lambda token: (-values[token], token))
+        assert [token for token, _ in entry.top] == wanted[: len(entry.top)]
+    lowest = largest(torch.full((1, 40), -3.5), 40)[1]
+    assert lowest.tolist() == [list(range(40))]
+    assert largest(torch.zeros(2, 40), 0)[1].shape == (2, 0)
 
 
 def test_sampling_follows_the_distribution() -> None:

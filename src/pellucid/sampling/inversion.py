@@ -54,8 +54,7 @@ class Inversion:
         return no_token(logits, tokens)
 
     def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
-        values, tokens = torch.topk(logits, num_top, dim=-1)
-        return log_totals(logits), values, tokens
+        return log_totals(logits), *largest(logits, num_top)
 
 
 def log_totals(logits: Tensor) -> Tensor:
@@ -64,6 +63,24 @@ def log_totals(logits: Tensor) -> Tensor:
     if logits.device.type != "cpu":
         return torch.logsumexp(logits, dim=-1)
     return torch.stack([torch.logsumexp(row, dim=-1) for row in logits])
+
+
+def largest(logits: Tensor, num_top: int) -> tuple[Tensor, Tensor]:
+    """The `num_top` largest logits of each row and their tokens, of equal ones the first tokens.
+
+    Which of several equal ones torch takes, and in what order, depends on how many are asked for,
+    and that is settled for all rows together. So rows that have some are sorted by logit and token
+    at once: a float32 leaves 29 bits of a float64 free.
+    """
+    vocab = logits.shape[1]
+    values, tokens = torch.topk(logits, min(num_top + 1, vocab), dim=-1)
+    tied = _where((values[:, 1:] == values[:, :-1]).any(dim=-1))
+    some, token = logits[tied], torch.arange(vocab, device=logits.device)
+    low = torch.where(some < 0, token, vocab - 1 - token)
+    keys = (some.double().view(torch.int64) | low).view(torch.float64)
+    tokens[tied] = torch.topk(keys, tokens.shape[1], dim=-1).indices
+    tokens = tokens[:, :num_top]
+    return logits.gather(1, tokens), tokens
 
 
 Limits = tuple[Tensor, ...]
