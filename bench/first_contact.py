@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What the first clients of a fresh server meet: time to the first token, and between tokens.
 
-    python bench/first_contact.py [--json bench/results/first-contact-h100.json]
+    python bench/first_contact.py [--json bench/results/first-contact-h200.json]
 
 Qwen3-0.6B's shape with random weights. A server is started and stopped once, so that kernels are
 compiled; then again, and the moment it is ready `CLIENTS` clients stream an answer each, all at

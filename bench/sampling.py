@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What sampling parameters cost on a GPU: tokens a second of a full batch beside temperature alone.
 
-    python bench/sampling.py [--json bench/results/sampling-h100.json]
+    python bench/sampling.py [--json bench/results/sampling-h200.json]
 
 64 sequences of Qwen3-0.6B's shape with random weights, prompts of 64 tokens, answers of 256. The
 variants run in turns, `ROUNDS` times each after a round that does not count, and are compared
