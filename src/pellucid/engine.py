@@ -1,8 +1,8 @@
-"""The engine: composition root and main loop.
+"""The engine: requests in, tokens out, a step at a time.
 
-The constructor takes four steps: settle what everything comes to (`resolve.py`), load the weights,
-plan the memory, build what runs on it. `Engine.step` is the whole loop. Follow the two and you have
-seen everything that happens to a token.
+The constructor has the parts made (`assembly.py`) and a scheduler over them; `Engine.step` is the
+whole loop; `Engine.switch` puts other parts around the same weights while answers are being made.
+Follow the three and you have seen everything that happens to a token.
 """
 
 from __future__ import annotations
@@ -11,36 +11,20 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from pellucid.attention import Heads, make_attention
+from pellucid.assembly import Assembly, assemble, describe, resolve_here
 from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.kernels import make_row_kernels, make_units
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
-from pellucid.model.decoder import Decoder, Loader
-from pellucid.model.weights import dense_bytes
-from pellucid.quant.linear import in_strips
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
-from pellucid.resolve import Resolved, resolve
-from pellucid.runner.build import Parts, compile_ahead, measure
-from pellucid.runner.machine import device_name, look_around, machine_of, use_threads
-from pellucid.runner.memory import (
-    MemoryPlan,
-    check_weights_fit,
-    kv_bytes_per_token,
-    make_pool,
-    naming,
-    plan_memory,
-)
-from pellucid.runner.pipeline import OverlapPipeline, Pipeline, SerialPipeline
 from pellucid.runner.runner import RunningStep
-from pellucid.sampling.inversion import Inversion
-from pellucid.sampling.sampler import Method
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, Laps, NullClock
+from pellucid.switching import switched
 from pellucid.text.stream import open_text
 
 logger = logging.getLogger(__name__)
@@ -56,40 +40,47 @@ class Engine:
         clock: Clock | None = None,
     ) -> None:
         start = Laps()
-        checkpoint = checkpoint or open_checkpoint(config)
-        start.lap("checkpoint")
-        resolved = resolve_here(config, checkpoint)
-        use_threads(config.threads)
-        start.lap("device")
-        parts = load(config, checkpoint, resolved)
-        start.lap("weights")
-        compile_ahead(parts)
-        start.lap("kernels")
-        memory = plan_memory(
-            config, checkpoint.spec, parts.machine, resolved.context_length, measure(parts)
-        )
-
-        start.lap("memory")
-
-        self.config = config
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint or open_checkpoint(config)
         self.clock = clock or NullClock()
-        self.pipeline: Pipeline = SerialPipeline()
-        if resolved.overlap == "on":
-            self.pipeline = OverlapPipeline()
+        start.lap("checkpoint")
+        self._put_together(assemble(config, self.checkpoint, start), start)
+        resolved, pool = self._made.resolved, self._made.pool
         self.scheduler = Scheduler(
             config,
-            BlockPool(memory.num_blocks, resolved.block_size),
+            BlockPool(pool.num_blocks, resolved.block_size),
             context_length=resolved.context_length,
-            eos_token_ids=checkpoint.spec.eos_token_ids,
+            eos_token_ids=self.checkpoint.spec.eos_token_ids,
             chunk=resolved.chunked_prefill,
         )
-        with naming("KV cache", "set memory or num_blocks lower", "memory"):
-            pool = make_pool(memory.num_blocks, checkpoint.spec, parts.machine)
-        self.runner = parts.runner(pool, self.clock, graphs=resolved.graphs == "on")
-        start.lap("steps")
-        self.info = describe(checkpoint, resolved, parts, memory, start)
-        self._counts = EngineStats(num_blocks=memory.num_blocks)
+        self._counts = EngineStats(num_blocks=pool.num_blocks)
+        self._landed: list[Output] = []
+        """Outputs of steps that were in flight when a switch was changed."""
+
+    @property
+    def config(self) -> EngineConfig:
+        """What is asked for; `info` is what it came to."""
+        return self._made.config
+
+    def switch(self, **choices: Any) -> EngineInfo:
+        """Go on with other switches: `engine.switch(kv_cache="off")`. Returns what they came to.
+
+        Answers that are being made go on with them, computing their tokens' keys and values again.
+        `InputError` for what cannot be had here; then all is as it was.
+        """
+        config = switched(self.config, choices)
+        resolve_here(config, self.checkpoint)
+        self._land_all()
+        before = self._made
+        del self.runner, self.pipeline  # and with them their graphs, whose memory others may need
+        start = Laps()
+        try:
+            self._put_together(assemble(config, self.checkpoint, start, before), start)
+        except InputError:
+            self._put_together(before, start)
+            raise
+        finally:
+            self.scheduler.switch(self.config, self._made.resolved.chunked_prefill)
+        return self.info
 
     def add(self, request: Request, *, last: bool = False) -> None:
         """Queue a request; `InputError` if it is bad or could never fit.
@@ -108,6 +99,9 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Move every sequence on by what the budget allows; returns what is new."""
+        if self._landed:
+            outputs, self._landed = self._landed, []
+            return outputs
         plan, step = self._plan(), None
         self.clock.lap("schedule")
         try:
@@ -162,7 +156,7 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        return self.scheduler.has_work
+        return self.scheduler.has_work or bool(self._landed)
 
     def stats(self) -> EngineStats:
         scheduler, counts = self.scheduler, self._counts
@@ -171,6 +165,21 @@ class Engine:
         counts.num_blocks_used = scheduler.pool.num_used
         counts.num_preemptions = scheduler.num_preemptions
         return counts
+
+    def _put_together(self, made: Assembly, start: Laps) -> None:
+        """Run on these parts from here on."""
+        self._made = made
+        self.runner, self.pipeline = made.runner(self.clock), made.pipeline()
+        start.lap("steps")
+        self.info = describe(self.checkpoint, made, start)
+
+    def _land_all(self) -> None:
+        """Wait for the steps in flight, without launching others."""
+        lost: list[StepPlan] = []
+        for step in self.pipeline.clear():
+            self._landed += self._land(step, lost)
+        if lost:
+            self._landed += self.scheduler.failed(lost, "a step failed while a switch was changed")
 
     def _use(self, clock: Clock) -> None:
         self.clock = clock
@@ -250,74 +259,3 @@ class Engine:
                         f"token id {token} in {param} is not in the vocabulary of {vocab} tokens",
                         param=param,
                     )
-
-
-def resolve_here(config: EngineConfig, checkpoint: Checkpoint) -> Resolved:
-    """What `config` comes to on this machine; reads no weight."""
-    facts = look_around(config.device)
-    return resolve(config, checkpoint.spec, facts, checkpoint.layer_kinds)
-
-
-def load(config: EngineConfig, checkpoint: Checkpoint, resolved: Resolved) -> Parts:
-    """Load the weights, and make everything that does not depend on the memory they leave."""
-    spec, machine = checkpoint.spec, machine_of(resolved)
-    device, dtype = machine.device, machine.dtype
-    check_weights_fit(dense_bytes(spec, dtype), machine)
-    fused, gemv = resolved.fused_kernels == "on", resolved.gemv == "on"
-    invariant = resolved.batch_invariant == "on"
-    with naming("weights", "take a smaller model or a 16-bit dtype", "model"):
-        loader = Loader(
-            spec=spec,
-            weights=checkpoint.weights(dtype, device),
-            dtype=dtype,
-            device=device,
-            method=in_strips(resolved.weights) if invariant else resolved.weights,
-            units=make_units(fused, gemv, device, dtype),
-        )
-        model = Decoder(spec, loader, resolved.context_length)
-    heads = Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, machine.block_size)
-    return Parts(
-        config=config,
-        spec=spec,
-        machine=machine,
-        context_length=resolved.context_length,
-        model=model,
-        attention=make_attention(resolved.attention, device, dtype, heads, invariant),
-        drawing=make_sampler(resolved.sampler),
-        kernels=make_row_kernels() if resolved.has_gpu_kernels else None,
-    )
-
-
-def describe(
-    checkpoint: Checkpoint, resolved: Resolved, parts: Parts, memory: MemoryPlan, start: Laps
-) -> EngineInfo:
-    """What the engine turned out to be."""
-    spec, machine, model = checkpoint.spec, parts.machine, parts.model
-    return EngineInfo(
-        model=checkpoint.name,
-        context_length=resolved.context_length,
-        vocab_size=spec.vocab_size,
-        block_size=resolved.block_size,
-        num_blocks=memory.num_blocks,
-        device=resolved.device,
-        dtype=resolved.dtype,
-        switches=resolved.switches,
-        batch_invariant=resolved.batch_invariant,
-        why=dict(resolved.why),
-        eos_token_ids=spec.eos_token_ids,
-        device_name=device_name(machine.device),
-        weight_bytes=model.weight_bytes,
-        head_bytes=model.head.nbytes,
-        kv_bytes_per_token=kv_bytes_per_token(spec, machine.kv_format),
-        ledger=memory.ledger(model.weight_bytes),
-        start_s=start.seconds,
-    )
-
-
-def make_sampler(sampler: str) -> Method:
-    """How tokens are drawn."""
-    if sampler == "sort":
-        return Inversion()
-    from pellucid.sampling.pivot import Pivot  # Triton loads only where it runs
-
-    return Pivot()

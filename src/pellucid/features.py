@@ -38,7 +38,7 @@ class Feature(NamedTuple):
     """`key=value` of other switches that it does not work with."""
     homes: tuple[str, ...]
     """Every file that has to do with it, the one to read first; besides those that choose
-    (`resolve.py`) and compose (`engine.py`)."""
+    (`resolve.py`) and compose (`assembly.py`)."""
     names: tuple[str, ...]
     """Identifiers that belong to it: no file but its homes uses them (tests/unit/test_homes.py)."""
     about: str

@@ -11,7 +11,7 @@ from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.errors import InputError
 from pellucid.model.checkpoint import Checkpoint
-from pellucid.request import Output, Request, SamplingParams
+from pellucid.request import EngineInfo, Output, Request, SamplingParams
 from pellucid.stages import Clock
 from pellucid.text.chat import encode_chat
 from pellucid.text.tokenizer import Tokenizer
@@ -75,6 +75,16 @@ class LLM:
         >>> LLM("smollm2").default_params(max_tokens=64)  # temperature 0.2, top_p 0.9: its card's
         """
         return SamplingParams(**{**self.engine.checkpoint.sampling_defaults, **fields})
+
+    def switch(self, **choices: Any) -> EngineInfo:
+        """Go on with other switches of the switchboard, with the weights that are loaded.
+
+        >>> llm.switch(kv_cache="off").why["kv_cache"]
+
+        Answers that are being streamed go on. Returns what the engine became; `InputError` for what
+        cannot be had here, and then all is as it was.
+        """
+        return self.engine.switch(**choices)
 
     def generate(
         self,

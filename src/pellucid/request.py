@@ -266,6 +266,8 @@ class EngineInfo(msgspec.Struct, frozen=True, kw_only=True):
     dtype: str
     switches: dict[str, str] = {}
     """Every row of the switchboard, and what it came to here."""
+    obstacles: dict[str, dict[str, str]] = {}
+    """Of every switch its values, each with why it cannot be had here; empty if it can."""
     batch_invariant: str = "off"
     """on: what a request gets does not depend, to the bit, on what else is in its batch."""
     why: dict[str, str] = {}

@@ -111,6 +111,9 @@ class Sequence:
 class Scheduler:
     """Owns all sequences and the block pool. No tensors, no I/O."""
 
+    _budget: int
+    """Tokens that sequences with more than one to compute get in a step, all together."""
+
     def __init__(
         self,
         config: EngineConfig,
@@ -127,10 +130,7 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.expects_more = True
         self.num_preemptions = 0
-        self._max_seqs = config.max_seqs
-        self._budget = chunk or 2**62
-        self._keeps_kv = config.kv_cache == "on"
-        self._admission = choose_admission(config)
+        self._adopt(config, chunk)
         self._eos = frozenset(eos_token_ids)
         self._now = now
         self._next_id = 0
@@ -261,6 +261,20 @@ class Scheduler:
         """The runner has forgotten all sequences: they will be computed again, in their order."""
         self._preempt_all()
         self._left.clear()
+
+    def switch(self, config: EngineConfig, chunk: int) -> None:
+        """Go on by other switches, with a runner that knows no sequence."""
+        self._adopt(config, chunk)
+        self.restart()
+        if not self._keeps_kv:
+            for sequence in self.waiting:
+                sequence.prefix = NoPrefix()
+
+    def _adopt(self, config: EngineConfig, chunk: int) -> None:
+        self._max_seqs = config.max_seqs
+        self._budget = chunk or 2**62
+        self._keeps_kv = config.kv_cache == "on"
+        self._admission = choose_admission(config)
 
     def check_integrity(self) -> None:
         """Assert that blocks, sequences and counts agree; holds between any two steps."""

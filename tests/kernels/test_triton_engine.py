@@ -135,6 +135,7 @@ def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> 
         machine=Machine(place, torch.float32, block_size, 16),
         context_length=engine.info.context_length,
         model=model,
+        method="dense",
         attention=FlashGpuAttention(
             group, spec.num_kv_heads, spec.head_dim, block_size, torch.float32
         ),

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pellucid import LLM, SamplingParams
+from pellucid.assembly import resolve_here
 from pellucid.config import EngineConfig
-from pellucid.engine import resolve_here
 from pellucid.errors import InputError
 from pellucid.features import FEATURES
 from pellucid.model.checkpoint import open_checkpoint

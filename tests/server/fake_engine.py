@@ -27,7 +27,8 @@ from pellucid.request import (
     Stats,
     TokenLogprob,
 )
-from pellucid.resolve import resolve
+from pellucid.resolve import Resolved, resolve
+from pellucid.switching import obstacles, switched
 
 BOS, EOS, PAD, ODD = 256, 257, 258, 259
 SPECIALS = {BOS: "<bos>", EOS: "<eos>", PAD: "<pad>"}
@@ -118,21 +119,32 @@ class Answer:
     num_tokens: int
 
 
+def resolved(config: EngineConfig) -> Resolved:
+    return resolve(config, SPEC, MachineFacts())
+
+
+def described(config: EngineConfig) -> EngineInfo:
+    """What the fake comes to on a machine that has nothing."""
+    found = resolved(config)
+    return EngineInfo(
+        model="fake",
+        context_length=CONTEXT_LENGTH,
+        vocab_size=VOCAB_SIZE,
+        block_size=BLOCK_SIZE,
+        num_blocks=NUM_BLOCKS,
+        device="cpu",
+        dtype="float32",
+        switches=found.switches,
+        obstacles=obstacles(config, found.switches, resolved),
+        why=dict(found.why),
+        ledger=["weights 0 GiB"],
+    )
+
+
 class FakeEngine:
     def __init__(self, *, step_s: float = 0.0, max_open: int = 64) -> None:
-        resolved = resolve(EngineConfig(), SPEC, MachineFacts())
-        self.info = EngineInfo(
-            model="fake",
-            context_length=CONTEXT_LENGTH,
-            vocab_size=VOCAB_SIZE,
-            block_size=BLOCK_SIZE,
-            num_blocks=NUM_BLOCKS,
-            device="cpu",
-            dtype="float32",
-            switches=resolved.switches,
-            why=dict(resolved.why),
-            ledger=["weights 0 GiB"],
-        )
+        self.config = EngineConfig()
+        self.info = described(self.config)
         self.step_s = step_s
         self.max_open = max_open
         self.requests: list[Request] = []
@@ -160,6 +172,11 @@ class FakeEngine:
     def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)
         self.answers = [a for a in self.answers if a.request.id != request_id]
+
+    def switch(self, **choices: Any) -> EngineInfo:
+        config = switched(self.config, choices)
+        self.info, self.config = described(config), config
+        return self.info
 
     @property
     def has_work(self) -> bool:

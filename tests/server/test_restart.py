@@ -193,7 +193,7 @@ def test_a_model_that_fits_no_more_is_a_reason_too() -> None:
     """A configuration that is refused at a restart is tried again: memory may come free."""
 
     async def act(engine: Supervisor) -> None:
-        engine._config = EngineConfig(model="broken")
+        engine.config = EngineConfig(model="broken")
         kill(engine)
         await until(lambda: engine.state == "failed")
         assert "broken.gguf is truncated" in engine.reason

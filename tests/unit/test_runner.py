@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 
 from pellucid import LLM, EngineConfig, SamplingParams
+from pellucid.assembly import load, resolve_here
 from pellucid.cache.blocks import BlockTable
-from pellucid.engine import load, resolve_here
 from pellucid.errors import InputError
 from pellucid.explore.work import GRAPHED_TOKENS
 from pellucid.features import FEATURES, check_conflicts, excluded

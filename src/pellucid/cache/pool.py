@@ -55,6 +55,10 @@ class KVPool:
         """The block that padding lives in."""
         return self.num_blocks
 
+    def serves(self, block_size: int, format: KVFormat) -> bool:
+        """Whether blocks of this size and format lie here."""
+        return self.block_size == block_size and self.format == format
+
     @property
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self.layers)

@@ -16,10 +16,10 @@ import psutil
 import torch
 
 from pellucid import kernels
+from pellucid.assembly import resolve_here
 from pellucid.cli.common import add_config_flags, config_from, write_json
 from pellucid.cli.parser import Parser
 from pellucid.config import EngineConfig
-from pellucid.engine import resolve_here
 from pellucid.explore.hardware import environment, version
 from pellucid.features import FEATURES
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint

@@ -22,8 +22,9 @@ from typing import Any
 
 import torch
 
+from pellucid.assembly import resolve_here
 from pellucid.config import EngineConfig
-from pellucid.engine import Engine, resolve_here
+from pellucid.engine import Engine
 from pellucid.model.checkpoint import Checkpoint
 from pellucid.request import EngineInfo, Request, SamplingParams, raise_errors
 from pellucid.runner.clock import make_clock

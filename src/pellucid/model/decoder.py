@@ -9,6 +9,7 @@ reports.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -185,6 +186,15 @@ class Decoder:
         self.head = load.head("embed" if spec.tied_head else "lm_head")
         # Gemma's factor is rounded to the model's dtype, as in its own code.
         self.embedding_scale = torch.tensor(spec.embedding_scale, dtype=load.dtype).item()
+
+    def with_units(self, units: Units) -> Decoder:
+        """The same weights, computed in other units."""
+        other = copy.copy(self)
+        other.units = units
+        other.layers = [copy.copy(layer) for layer in self.layers]
+        for layer in other.layers:
+            layer.units = units
+        return other
 
     @property
     def weight_bytes(self) -> int:

@@ -42,6 +42,8 @@ class Parts:
     machine: Machine
     context_length: int
     model: Decoder
+    method: str
+    """How its weights are multiplied, of `quant.linear.METHODS`."""
     attention: AttentionBackend
     drawing: Method
     kernels: RowKernels | None

@@ -144,6 +144,18 @@ def check_weights_fit(num_bytes: int, machine: Machine) -> None:
         )
 
 
+def check_steps_fit(profile: Profile, machine: Machine) -> None:
+    """`InputError` if the largest step exceeds what weights and KV cache have left."""
+    free = free_memory(machine.device)
+    if profile.total > free:
+        raise InputError(
+            f"the largest step does not fit beside weights and KV cache: it takes "
+            f"{profile.total / GIB:.2f} GiB, and {free / GIB:.2f} GiB are free on "
+            f"{machine.device}: start with a lower memory, chunked_prefill or max_seqs",
+            param="memory",
+        )
+
+
 @contextmanager
 def naming(pool: str, remedy: str, param: str) -> Iterator[None]:
     """Turn a GPU's out-of-memory inside into an `InputError` that says which pool overflowed."""

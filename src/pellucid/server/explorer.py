@@ -10,6 +10,7 @@ and kept for as long as the server runs.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, Any, TypeVar
 
@@ -57,6 +58,11 @@ class MeasureBody(msgspec.Struct, kw_only=True):
     max_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = LIVE_SECONDS
     """Others wait meanwhile, so that there must be an end."""
     force: bool = False
+
+
+class SwitchesBody(msgspec.Struct, kw_only=True):
+    choices: Annotated[dict[str, str | int], msgspec.Meta(min_length=1)]
+    """Switch → value, numbers also as such."""
 
 
 class RunBody(msgspec.Struct, kw_only=True):
@@ -107,12 +113,34 @@ def switch(feature: Feature, served: Served) -> dict[str, Any]:
         "default": feature.default,
         "off": feature.off,
         "current": info.switches.get(feature.key, feature.default),
+        "values": [
+            {"value": value, "why_not": why_not}
+            for value, why_not in info.obstacles.get(feature.key, {}).items()
+        ],
         "why": info.why.get(feature.key, ""),
         "flag": f"--{feature.key.replace('_', '-')}",
         "exactness": feature.exactness,
         "about": feature.about,
         "paper": feature.paper,
     }
+
+
+async def change_switches(request: HttpRequest) -> Response:
+    """Have the engine go on with other switches; answers being made go on with them."""
+    served = Served.of(request)
+    body = await served.read(request, lambda value: parse({"choices": value}, SwitchesBody))
+    choices = {name: str(value) for name, value in body.choices.items()}
+    begin = time.monotonic()
+    change = served.engine.switch(request.state.request_id, choices)
+    # To the end, even if the client leaves: what the engine became must be known here.
+    info = await asyncio.shield(asyncio.ensure_future(change))
+    return to_json(
+        {
+            "switches": [switch(feature, served) for feature in FEATURES],
+            "engine": to_builtins(info),
+            "seconds": round(time.monotonic() - begin, 3),
+        }
+    )
 
 
 async def measure(request: HttpRequest) -> Response:

@@ -40,6 +40,8 @@ from pellucid.server.protocol import (
     Refused,
     Snapshot,
     Start,
+    Switch,
+    Switched,
     Unframer,
     decode_event,
     frame,
@@ -197,6 +199,8 @@ class EngineLink:
         self._explain = explain
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._asking: deque[asyncio.Future[EngineStats]] = deque()
+        self._changes: dict[str, asyncio.Future[EngineInfo]] = {}
+        """Of switches, by the id of the call that asked for them."""
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -229,6 +233,17 @@ class EngineLink:
         self._send(Measure(job_id, settings, force))
         return job
 
+    async def switch(self, job_id: str, choices: dict[str, str]) -> EngineInfo:
+        """Have the engine go on with other switches. `InputError` for what cannot be had."""
+        if self.down:
+            raise EngineDown(self.down)
+        self._changes[job_id] = asyncio.get_running_loop().create_future()
+        self._send(Switch(job_id, choices))
+        try:
+            return await self._changes[job_id]
+        finally:
+            del self._changes[job_id]
+
     def abort(self, request_id: str) -> None:
         self._send(Abort(request_id))
 
@@ -257,7 +272,7 @@ class EngineLink:
         for call in open_calls:
             call.fail(error)
         error = EngineDown(reason)
-        futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
+        futures: list[asyncio.Future[Any]] = [self._ready, *self._asking, *self._changes.values()]
         for waiting in futures:
             if not waiting.done():
                 waiting.set_exception(error)
@@ -303,9 +318,14 @@ class EngineLink:
                     submission.refuse(request_id, error)
                 elif job := self.jobs.get(request_id):
                     job.fail(error)
+                elif (change := self._changes.get(request_id)) and not change.done():
+                    change.set_exception(error)
             case Progress(job_id) | Measured(job_id):
                 if job := self.jobs.get(job_id):
                     job.push(event)
+            case Switched(job_id, info):
+                if (change := self._changes.get(job_id)) and not change.done():
+                    change.set_result(info)
             case Snapshot(stats):
                 self.last_stats = stats
                 waiting = self._asking.popleft()

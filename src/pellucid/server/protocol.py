@@ -55,6 +55,15 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     """Even while answers are being made, which then wait."""
 
 
+class Switch(msgspec.Struct, frozen=True, tag=True):
+    """Go on with other switches. Answered by `Switched`; or by `Refused`, and then nothing has
+    changed."""
+
+    job_id: str
+    choices: dict[str, str]
+    """Switch → value."""
+
+
 class Imported(msgspec.Struct, frozen=True, tag=True):
     """The first event: what takes long to import is imported, and `Start` will load at once."""
 
@@ -107,6 +116,13 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
     run: dict[str, Any]
 
 
+class Switched(msgspec.Struct, frozen=True, tag=True):
+    """The engine has become this."""
+
+    job_id: str
+    info: EngineInfo
+
+
 class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The engine's last words."""
 
@@ -115,8 +131,19 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The configuration or the checkpoint is at fault, not the program."""
 
 
-Command = Start | Add | Abort | GetStats | Measure
-Event = Imported | Ready | Accepted | Refused | Outputs | Snapshot | Progress | Measured | Fatal
+Command = Start | Add | Abort | GetStats | Measure | Switch
+Event = (
+    Imported
+    | Ready
+    | Accepted
+    | Refused
+    | Outputs
+    | Snapshot
+    | Progress
+    | Measured
+    | Switched
+    | Fatal
+)
 
 LENGTH_BYTES = 4
 

@@ -33,6 +33,7 @@ from pellucid.request import EngineInfo
 from pellucid.server.host import EngineHost, say
 from pellucid.server.link import EngineDown, EngineLink
 from pellucid.server.spare import NoSpare
+from pellucid.switching import switched
 
 PATIENCE_S = 5.0
 """How long a call waits for an engine that is being started again."""
@@ -75,8 +76,10 @@ class Supervisor:
         self.reason = ""
         """Why the last engine died; empty if none did."""
         self.num_restarts = 0
+        self._switching = asyncio.Lock()
         self._spawn = spawn
-        self._config = config
+        self.config = config
+        """What the engine is asked to be; `info` is what it came to."""
         self._backoff = backoff
         self.spare = spare or NoSpare()
         self._host: EngineHost | None = None
@@ -113,12 +116,24 @@ class Supervisor:
 
     async def load(self) -> None:
         """Have the model loaded. Raises `InputError` if it cannot be, `EngineDown` on a crash."""
-        self.info = await self.link.start(self._config)
+        self.info = await self.link.start(self.config)
         self._loaded_at = time.monotonic()
         self._load_s = self._loaded_at - self._spawned_at
         self._enter("ready")
         self._watching = self._watching or asyncio.create_task(self._watch())
         await self.spare.renew()
+
+    async def switch(self, call_id: str, choices: dict[str, str]) -> EngineInfo:
+        """Have the engine go on with other switches, as every engine started after it will.
+
+        `InputError` for what cannot be had here; then nothing changes.
+        """
+        async with self._switching:  # one call after the other, each on what the last one left
+            config = switched(self.config, choices)
+            link = await self.ready()
+            self.info = await link.switch(call_id, choices)
+            self.config = config
+            return self.info
 
     async def ready(self) -> EngineLink:
         """The link to an engine that answers; while it restarts, wait for it a little."""

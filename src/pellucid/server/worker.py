@@ -47,6 +47,8 @@ from pellucid.server.protocol import (
     Refused,
     Snapshot,
     Start,
+    Switch,
+    Switched,
     Unframer,
     decode_command,
     frame,
@@ -69,12 +71,19 @@ class EngineLike(Protocol):
     def step(self) -> list[Output]: ...
     def prepare(self) -> bool: ...
     def stats(self) -> EngineStats: ...
+    def switch(self, **choices: Any) -> EngineInfo: ...
 
 
 Report = Callable[[str, float, float, str], None]
 """What is being done, how much of how much, and a line to read or nothing."""
 Measurer = Callable[[Any, dict[str, Any], Report], dict[str, Any]]
 """Engine, settings and where to report → a run file; `InputError` if the settings are bad."""
+
+
+MEASURING = (
+    "a measurement is running, and it measures the switches as they are: try again when it has "
+    "ended, or stop it"
+)
 
 
 class Hangup(Exception):
@@ -147,6 +156,11 @@ def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: in
             engine.abort(request_id)
         case GetStats():
             channel.send(Snapshot(engine.stats()))
+        case Switch(job_id, choices):
+            try:
+                channel.send(Switched(job_id, engine.switch(**choices)))
+            except InputError as error:
+                channel.send(Refused(job_id, str(error), error.param, error.code))
         case Start() | Measure():
             raise RuntimeError(f"{type(command).__name__} came out of turn")
 
@@ -171,6 +185,9 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
                 continue
             if isinstance(other, GetStats):
                 channel.send(Snapshot(engine.stats()))
+                continue
+            if isinstance(other, Switch):
+                channel.send(Refused(other.job_id, MEASURING, code="busy"))
                 continue
             if isinstance(other, Abort):
                 engine.abort(other.request_id)
