@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from pellucid import InputError
+from pellucid import LLM, InputError
 from pellucid.cli import main
 from pellucid.cli.chat import Chat, answer, ask
 from pellucid.cli.sampling import changed
+from pellucid.features import FEATURES
 from pellucid.request import FinishReason, Output, SamplingParams
 
 PARAMS = SamplingParams(temperature=0.2, max_tokens=1024)
@@ -111,6 +112,27 @@ def test_parameters_are_shown_and_set(capsys: pytest.CaptureFixture[str]) -> Non
         ("/set top_p 2", "top_p must be between 0 and 1"),
         ("/set top_k many", "top_k cannot be 'many'"),
         ("/set n 2", "one answer at a time"),
+    ):
+        chat.take(line)
+        assert words in capsys.readouterr().err
+
+
+def test_switches_are_shown_and_changed(
+    tiny_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options: dict[str, Any] = {"load_format": "dummy", "device": "cpu", "memory": 0.01}
+    chat = Chat(LLM(str(tiny_folder), **options), PARAMS)
+    chat.take("/switch kv_cache off")
+    assert capsys.readouterr().out.split() == ["kv_cache", "off", "also", "on"]
+    assert chat.llm.engine.info.switches["kv_cache"] == "off"
+    chat.take("/switch")
+    rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(FEATURES)
+    assert next(row.split() for row in rows if "graphs" in row) == ["graphs", "off"]
+    for line, words in (
+        ("/switch kv_cach", "Did you mean kv_cache?"),
+        ("/switch kv_cach on", "there is no switch 'kv_cach'"),
+        ("/switch graphs on", "need an NVIDIA GPU"),
     ):
         chat.take(line)
         assert words in capsys.readouterr().err

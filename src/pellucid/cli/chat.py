@@ -139,6 +139,20 @@ class Chat:
             self.params = params
         print(self.settings())
 
+    def set_switch(self, rest: str) -> None:
+        """`kv_cache off`; a name: that switch; nothing: all of them."""
+        name, _, value = rest.partition(" ")
+        if value:
+            self.llm.switch(**{name: value.strip()})
+        info = self.llm.engine.info
+        if name and name not in info.switches:
+            raise InputError(f"there is no switch {name}.{suggestion(name, info.switches)}")
+        for key, current in info.switches.items():
+            if name in ("", key):
+                can = [v for v, why_not in info.obstacles[key].items() if not why_not]
+                others = ", ".join(v for v in can if v != current)
+                print(f"  {key:16} {current:11} " + (f"also {others}" if others else ""))
+
     def settings(self) -> str:
         """What the answers are sampled with, without what is as `SamplingParams` has it."""
         plain = to_builtins(SamplingParams())
@@ -159,6 +173,10 @@ COMMANDS: dict[str, tuple[str, Callable[[Chat, str], None]]] = {
     "/set NAME VALUE": (
         "set a sampling parameter (temperature 0.2); alone: show them",
         Chat.set_param,
+    ),
+    "/switch NAME VALUE": (
+        "change an optimization while the engine runs (kv_cache off); alone: show them",
+        Chat.set_switch,
     ),
     "/exit": ("end, as Ctrl-D does", lambda chat, rest: None),
     "//...": ("say a line that begins with a slash", lambda chat, rest: None),
