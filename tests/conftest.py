@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from hypothesis import settings
 
 from pellucid.model.hub import resolve
 from pellucid.process import num_cores
+
+# What servers under test measure is kept nowhere that outlives them.
+os.environ["PELLUCID_STATE"] = tempfile.mkdtemp(prefix="pellucid-state-")
 
 # The same examples every time: a failure here is a failure everywhere.
 settings.register_profile("same", derandomize=True, deadline=None)

@@ -137,6 +137,7 @@ def described(config: EngineConfig) -> EngineInfo:
         switches=found.switches,
         obstacles=obstacles(config, found.switches, resolved),
         why=dict(found.why),
+        device_name="a fake",
         ledger=["weights 0 GiB"],
     )
 

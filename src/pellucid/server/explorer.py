@@ -4,7 +4,7 @@ The page shows what these say and computes no figure of its own that they could 
 ("from what length on ...") comes from `explore.answer`, and the machine fitted to a run from
 `explore.calibrate`, as they do on the command line. Measuring happens in the engine's process on
 the engine that serves (see `worker.take_measure`); the run file is streamed back when it is done
-and kept for as long as the server runs.
+and kept (`runs.py`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from pellucid.server.http import KEEP_ALIVE, EventStream, event, until_disconnec
 from pellucid.server.link import Job
 from pellucid.server.parsing import parse
 from pellucid.server.protocol import Measured, Progress
+from pellucid.server.runs import MAX_RUNS, entry
 from pellucid.server.served import Served
 from pellucid.server.threads import in_daemon
 
-MAX_RUNS = 32
-"""Runs that are kept; the oldest goes first."""
 MAX_CELLS, MAX_BLOCKS, MAX_LAYERS = 64, 200, 1000
 """Of a run file that somebody sends; what is measured here has 14 cells and 10 blocks."""
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
@@ -179,7 +178,7 @@ async def _events(
                     break
                 except TimeoutError:
                     yield KEEP_ALIVE
-        keep(served, news.run)
+        served.runs.keep(news.run)
         yield event({"type": "run", **with_answers(news.run, "measured")})
     except Exception as error:
         yield event({"type": "error", **as_api_error(error).body})
@@ -193,12 +192,6 @@ def progress(news: Progress) -> dict[str, Any]:
         return {"type": "estimate", "seconds": news.total, "text": news.note}
     text = news.note or news.doing
     return {"type": "progress", "done": news.done, "total": news.total, "text": text}
-
-
-def keep(served: Served, run: runfile.Record) -> None:
-    served.runs[run["id"]] = run
-    while len(served.runs) > MAX_RUNS:
-        del served.runs[next(iter(served.runs))]
 
 
 async def answers(request: HttpRequest) -> Response:
@@ -253,31 +246,25 @@ async def sent_run(request: HttpRequest) -> runfile.Record:
 
 
 async def list_runs(request: HttpRequest) -> Response:
-    """The runs of this server's life, the latest first."""
-    rows = [
-        {
-            "id": run["id"],
-            "date": run["environment"]["date"],
-            "model": run["model"]["name"],
-            "device": run["environment"].get("gpu") or run["environment"]["cpu"],
-            "kind": "measured",
-        }
-        for run in reversed(Served.of(request).runs.values())
-    ]
-    return to_json({"runs": rows})
+    """The runs that this server has, the one to show first at the head."""
+    served = Served.of(request)
+    info = served.info
+    found = served.runs.best_first(info.device_name, info.model, info.device != "cpu")
+    return to_json({"runs": [entry(known) for known in found]})
 
 
 async def show_run(request: HttpRequest) -> Response:
     run_id = request.path_params["run_id"]
-    run = Served.of(request).runs.get(run_id)
-    if run is None:
+    served = Served.of(request)
+    known = served.runs.get(run_id, served.info.device_name)
+    if known is None:
         raise ApiError(
             404,
             f"this server has no run {run_id}: it keeps the last {MAX_RUNS} that it measured; "
             "import the run's file instead",
             code="run_not_found",
         )
-    return to_json(with_answers(run, "measured"))
+    return to_json(with_answers(known.run, known.kind))
 
 
 def with_answers(run: runfile.Record, kind: Any) -> dict[str, Any]:

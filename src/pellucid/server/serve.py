@@ -28,6 +28,7 @@ from pellucid.server.launch import NewProcess
 from pellucid.server.link import EngineDown
 from pellucid.server.process import EngineProcess
 from pellucid.server.protocol import SPARE
+from pellucid.server.runs import Runs, state_folder
 from pellucid.server.served import MAX_BODY, Served
 from pellucid.server.spare import NoSpare, Spare
 from pellucid.server.supervisor import Supervisor
@@ -131,6 +132,7 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
         names=list(options.model_names) or [checkpoint.name],
         spec=checkpoint.spec,
         config=config,
+        runs=Runs(state_folder() / "runs"),
         max_body=options.max_body,
         drop_tools=options.drop_tools,
         sampling_defaults=(

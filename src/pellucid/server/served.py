@@ -15,6 +15,7 @@ from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.http import read_body, understood
+from pellucid.server.runs import Runs
 from pellucid.server.supervisor import Supervisor
 from pellucid.text.tokenizer import Tokenizer
 
@@ -43,8 +44,8 @@ class Served:
     """Bytes of a request's body at most."""
     keep_alive_s: float = KEEP_ALIVE_S
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Run files by id, measured by this server, oldest first."""
+    runs: Runs = field(default_factory=Runs)
+    """Measured here, and recorded elsewhere."""
     computing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something is worked out from a run file."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
