@@ -14,18 +14,22 @@ export const entries = signal<readonly RunEntry[]>([]);
 /** Why a run that the address names cannot be shown, by its id. */
 export const troubles = signal<ReadonlyMap<string, string>>(new Map());
 
-/** The run shown: the one the address names and no other, or the newest if it names none. */
-export const idA = computed(() => link.value.a || newest(entries.value));
+/** The run shown: the one the address names and no other, or the one to begin with. */
+export const idA = computed(() => link.value.a || first(entries.value));
 export const runA = computed(() => loaded.value.get(idA.value));
 export const runB = computed(() => (link.value.b ? loaded.value.get(link.value.b) : undefined));
 
-/** What this machine measured comes before what another one did, then the later comes first. */
-function newest(known: readonly RunEntry[]): string {
-  const rank = (entry: RunEntry): string => `${entry.kind === "measured" ? 1 : 0}${entry.date}`;
-  return (
-    known.reduce<RunEntry | null>((best, entry) => (best && rank(best) >= rank(entry) ? best : entry), null)
-      ?.id ?? ""
+/**
+ * The latest that was measured on this machine; failing that the first in the list: what was imported
+ * last, else the recorded run that the server puts first, as the nearest to its model and machine.
+ */
+export function first(known: readonly RunEntry[]): string {
+  const measured = known.filter(({ kind }) => kind === "measured");
+  const latest = measured.reduce<RunEntry | undefined>(
+    (best, entry) => (best && best.date >= entry.date ? best : entry),
+    undefined,
   );
+  return (latest ?? known[0])?.id ?? "";
 }
 
 export function keep(run: RunFile, kind: Kind, answers: readonly Answer[]): void {
