@@ -6,7 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Capabilities, Switch } from "../src/api/types";
+import type { Capabilities, Switch, Switched } from "../src/api/types";
 import type { Calibration } from "../src/data/calibration";
 import type { Kind } from "../src/data/provenance";
 import type { RunFile } from "../src/data/runfile";
@@ -35,6 +35,10 @@ export interface Mock {
   /** How often one was asked for. */
   fits: number;
   busy: boolean;
+  /** Rows as they are now, what was asked of them, and how long a change takes. */
+  switches: readonly Switch[];
+  changes: Record<string, string>[];
+  building: number;
   key: string;
   /** Milliseconds between the events of a stream. */
   pause: number;
@@ -51,6 +55,9 @@ export async function startMock(): Promise<Mock> {
     calibrations: PAIRS.map(({ fit }) => fit),
     fits: 0,
     busy: false,
+    switches: SWITCHES,
+    changes: [],
+    building: 30,
     key: "",
     pause: 15,
     cancelled: 0,
@@ -74,13 +81,15 @@ async function answer(mock: Mock, request: IncomingMessage, response: ServerResp
     return json(response, { error: { message: "missing or wrong API key" } }, 401);
   }
   const body = request.method === "POST" ? ((await read(request)) as Record<string, unknown>) : {};
-  if (path === "/explorer/v1/capabilities") return json(response, CAPABILITIES);
+  if (path === "/explorer/v1/capabilities")
+    return json(response, { ...CAPABILITIES, switches: mock.switches });
   if (path === "/explorer/v1/runs") return json(response, { runs: mock.runs.map((run) => entry(mock, run)) });
   if (path.startsWith("/explorer/v1/runs/"))
     return oneRun(mock, path.slice("/explorer/v1/runs/".length), response);
   if (path === "/explorer/v1/answers") return json(response, { answers: sampleAnswers(body.run as RunFile) });
   if (path === "/explorer/v1/calibrate") return calibrate(mock, body.run as RunFile, response);
   if (path === "/explorer/v1/measure") return measure(mock, body, response);
+  if (path === "/explorer/v1/switches") return change(mock, body as Record<string, string>, response);
   if (path === "/v1/chat/completions") return chat(mock, response);
   json(response, { error: { message: "no such path" } }, 404);
 }
@@ -168,6 +177,34 @@ function measure(mock: Mock, body: Record<string, unknown>, response: ServerResp
   ]);
 }
 
+/** What cannot be had is refused; what does not work with the new value becomes off. */
+async function change(mock: Mock, asked: Record<string, string>, response: ServerResponse): Promise<void> {
+  mock.changes.push(asked);
+  const begun = performance.now();
+  await new Promise((built) => setTimeout(built, mock.building));
+  const refuse = (param: string, message: string, status: number): void =>
+    json(response, { error: { message, param, code: status === 409 ? "busy" : null } }, status);
+  for (const [key, value] of Object.entries(asked)) {
+    if (mock.busy)
+      return refuse(key, `${key} cannot change while a measurement runs; try again after it`, 409);
+    const found = mock.switches.find((row) => row.key === key)?.values.find((one) => one.value === value);
+    if (!found || found.why_not || key === "batching") return refuse(key, REFUSED, 400);
+    mock.switches = mock.switches.map((row) => became(row, key, value));
+  }
+  const seconds = (performance.now() - begun) / 1e3;
+  const answer: Switched = { switches: mock.switches, engine: CAPABILITIES.engine, seconds };
+  json(response, answer);
+}
+
+const REFUSED =
+  "batching cannot be static: only one sequence fits in the memory of this machine; start with a smaller max_seqs";
+
+function became(row: Switch, key: string, value: string): Switch {
+  if (row.key === key) return { ...row, current: value, why: "as you chose" };
+  const follows = row.key === "overlap" && key === "kv_cache" && value === "off";
+  return follows ? { ...row, current: "off", why: "it does not work with kv_cache off" } : row;
+}
+
 const REPLY =
   "A llama is a tame animal of the Andes, kept for its wool and for carrying loads. It hums when it is content, and spits when it is not.";
 
@@ -193,10 +230,70 @@ function row(
   why: string,
   about: string,
   paper: string,
+  lacking: Record<string, string> = {},
 ): Switch {
   const flag = `--${key.replace("_", "-")}`;
-  return { key, choices, default: "auto", off, current, why, flag, about, paper, exactness: "token" };
+  const values = choices.map((value) => ({ value, why_not: lacking[value] ?? "" }));
+  return { key, choices, default: "auto", off, current, values, why, flag, about, paper, exactness: "token" };
 }
+
+const SWITCHES: readonly Switch[] = [
+  row(
+    "kv_cache",
+    "on",
+    "off",
+    ["on", "off"],
+    "the default",
+    "Keep the keys and values of all earlier tokens, so that a new token costs one row of work instead of the whole prefix again. Off forgets them after every token.",
+    "Pope et al. 2022, arXiv:2211.05102",
+  ),
+  row(
+    "attention",
+    "flash",
+    "naive",
+    ["flash", "sdpa", "naive"],
+    "our kernels run here and read the KV cache's blocks where they lie",
+    "Compute attention in tiles with a running softmax instead of writing the n×n score matrix to memory.",
+    "Dao et al. 2022, arXiv:2205.14135",
+  ),
+  row(
+    "batching",
+    "continuous",
+    "static",
+    ["continuous", "dynamic", "static"],
+    "the default",
+    "Let a waiting request join at the next step.",
+    "Yu et al. 2022 (Orca), OSDI",
+  ),
+  row(
+    "graphs",
+    "off",
+    "off",
+    ["on", "off"],
+    "CUDA graphs need an NVIDIA GPU, and the device is cpu",
+    "Record a step once for each shape that it is padded to, and replay it in one call.",
+    "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
+    { on: "CUDA graphs need an NVIDIA GPU, and the device is cpu" },
+  ),
+  row(
+    "overlap",
+    "on",
+    "off",
+    ["on", "off"],
+    "the default",
+    "Prepare the next step on the host while the device computes this one.",
+    "Zhu et al. 2024 (NanoFlow), arXiv:2408.12757",
+  ),
+  row(
+    "chunked_prefill",
+    "512",
+    "0",
+    ["8192", "512", "64", "7", "1", "0"],
+    "512 on a CPU",
+    "Compute a long prompt in pieces of so many tokens a step.",
+    "Agrawal et al. 2024 (Sarathi-Serve), arXiv:2403.02310",
+  ),
+];
 
 const CAPABILITIES: Capabilities = {
   model: {
@@ -217,44 +314,7 @@ const CAPABILITIES: Capabilities = {
   },
   engine: { device: "cpu", dtype: "float32" },
   device: "AMD EPYC, 2 cores",
-  switches: [
-    row(
-      "kv_cache",
-      "on",
-      "off",
-      ["on", "off"],
-      "the default",
-      "Keep the keys and values of all earlier tokens, so that a new token costs one row of work instead of the whole prefix again. Off forgets them after every token.",
-      "Pope et al. 2022, arXiv:2211.05102",
-    ),
-    row(
-      "attention",
-      "flash",
-      "naive",
-      ["flash", "sdpa", "naive"],
-      "our kernels run here and read the KV cache's blocks where they lie",
-      "Compute attention in tiles with a running softmax instead of writing the n×n score matrix to memory.",
-      "Dao et al. 2022, arXiv:2205.14135",
-    ),
-    row(
-      "batching",
-      "continuous",
-      "static",
-      ["continuous", "dynamic", "static"],
-      "the default",
-      "Let a waiting request join at the next step.",
-      "Yu et al. 2022 (Orca), OSDI",
-    ),
-    row(
-      "graphs",
-      "off",
-      "off",
-      ["on", "off"],
-      "CUDA graphs need an NVIDIA GPU, and the device is cpu",
-      "Record a step once for each shape that it is padded to, and replay it in one call.",
-      "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
-    ),
-  ],
+  switches: SWITCHES,
   measure: {
     lengths: [64, 128, 256, 512, 1024, 2048, 4096],
     phases: ["decode", "prefill"],

@@ -2,7 +2,15 @@
 
 import { signal } from "@preact/signals";
 import { eventsOf } from "./events";
-import type { Capabilities, ChatChunk, MeasureEvent, MeasureSettings, RunAnswer, RunEntry } from "./types";
+import type {
+  Capabilities,
+  ChatChunk,
+  MeasureEvent,
+  MeasureSettings,
+  RunAnswer,
+  RunEntry,
+  Switched,
+} from "./types";
 import type { Answer } from "../data/answers";
 
 /** In memory only: a reload forgets it. */
@@ -21,6 +29,11 @@ export class ApiError extends Error {
 export const getCapabilities = (): Promise<Capabilities> => get("explorer/v1/capabilities");
 export const getRuns = (): Promise<{ runs: RunEntry[] }> => get("explorer/v1/runs");
 export const getRun = (id: string): Promise<RunAnswer> => get(`explorer/v1/runs/${encodeURIComponent(id)}`);
+
+/** On the running engine; refused without any change if it cannot be had. */
+export async function changeSwitch(key: string, value: string): Promise<Switched> {
+  return (await (await request("explorer/v1/switches", { [key]: value })).json()) as Switched;
+}
 
 export async function answersFor(run: unknown): Promise<Answer[]> {
   const response = await request("explorer/v1/answers", { run });
@@ -58,7 +71,7 @@ export function chat(
   );
 }
 
-// The two casts below are the border where the server's word is taken for the shape of its answers;
+// The casts of this file are the border where the server's word is taken for the shape of its answers;
 // run files, which people bring from elsewhere, are checked field by field instead.
 
 async function get<T>(path: string): Promise<T> {

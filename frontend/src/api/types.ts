@@ -4,12 +4,20 @@ import type { Answer } from "../data/answers";
 import type { Kind } from "../data/provenance";
 import type { Phase, RunFile } from "../data/runfile";
 
+/** One that a switch can have, and why not on this machine; an empty reason: it can. */
+export interface SwitchValue {
+  readonly value: string;
+  readonly why_not: string;
+}
+
 export interface Switch {
   readonly key: string;
   readonly choices: readonly string[];
   readonly default: string;
   readonly off: string;
   readonly current: string;
+  /** The choices in their order; `current` too if it is none of them. */
+  readonly values: readonly SwitchValue[];
   /** Why it came to `current` here. */
   readonly why: string;
   /** The server's option that sets it. */
@@ -17,6 +25,13 @@ export interface Switch {
   readonly about: string;
   readonly paper: string;
   readonly exactness: string;
+}
+
+/** What the engine is after a change, and how long it took to become that. */
+export interface Switched {
+  readonly switches: readonly Switch[];
+  readonly engine: Capabilities["engine"];
+  readonly seconds: number;
 }
 
 export interface MeasureSettings {

@@ -1,7 +1,10 @@
-// What can be switched in this engine, what it came to on this machine, and why.
+// What can be switched in this engine, what it is now on this machine, and why; a choice here changes
+// the running engine.
 
 import type { JSX } from "preact";
 import type { Switch } from "../api/types";
+import { SwitchControl } from "../parts/SwitchControl";
+import { SwitchNews } from "../parts/SwitchNews";
 import { capabilities } from "../state/server";
 import { AboutEffects, EffectOf } from "./Effects";
 
@@ -19,7 +22,7 @@ export function SwitchesView(): JSX.Element {
       <h2>Switches</h2>
       <p class="lead">
         Every optimization of this engine is one switch with an off value, so that its effect can be measured.
-        Switches are set when the server starts.
+        A choice changes the running engine for everybody who uses it; answers that are being written go on.
       </p>
       <AboutEffects />
       <ul class="switches">
@@ -27,22 +30,30 @@ export function SwitchesView(): JSX.Element {
           <Row key={row.key} row={row} />
         ))}
       </ul>
+      <SwitchNews />
     </section>
   );
 }
 
 function Row({ row }: { row: Switch }): JSX.Element {
-  const on = row.current !== row.off;
   return (
     <li class="switch">
       <h3>
         <code>{row.key}</code>
       </h3>
       <p class="value">
-        <strong>{on ? "on" : "off"}</strong>{" "}
-        {row.current !== "on" && row.current !== "off" && <code>{row.current}</code>}
+        <strong>{row.current === row.off ? "off" : "on"}</strong>
       </p>
-      <p class="state">{row.why}</p>
+      <SwitchControl row={row} named />
+      <div class="state">
+        <p>{row.why}</p>
+        <p class="note">
+          The same at the next start:{" "}
+          <code>
+            {row.flag} {row.current}
+          </code>
+        </p>
+      </div>
       <EffectOf name={row.key} />
       <details>
         <summary>
@@ -50,12 +61,8 @@ function Row({ row }: { row: Switch }): JSX.Element {
         </summary>
         <p>{row.about}</p>
         <p class="note">
-          Choices:{" "}
-          {row.choices
-            .map((choice) => (choice === row.off && choice !== "off" ? `${choice} (off)` : choice))
-            .join(", ")}
-          . Default: {row.default === "-1" ? "auto" : row.default}. Set by <code>{row.flag}</code>.{" "}
-          {EXACTNESS[row.exactness] ?? row.exactness}. Source: {row.paper}.
+          Default: {row.default === "-1" ? "auto" : row.default}. {EXACTNESS[row.exactness] ?? row.exactness}.
+          Source: {row.paper}.
         </p>
       </details>
     </li>

@@ -1,0 +1,97 @@
+// One switch as a group of native radio buttons: what it is now is checked, and choosing another
+// value asks the engine for it.
+//
+// They are radio buttons and not toggle buttons, because exactly one value holds, and whoever listens
+// hears which of how many. In such a group the arrow keys choose while they move; so a choice by key
+// counts once it has rested, and passing three values on the way to the fourth builds the engine
+// once. A click is meant as it is. Nothing is disabled while a change is on its way, which would take
+// the focus from under somebody's hands: what is chosen meanwhile waits for its turn.
+
+import type { JSX } from "preact";
+import { useRef } from "preact/hooks";
+import type { Switch, SwitchValue } from "../api/types";
+import { wish, wishes } from "../state/switching";
+
+const REST_MS = 500;
+
+interface Props {
+  readonly row: Switch;
+  /** Its name stands beside it already. */
+  readonly named?: boolean;
+  /** Reasons fold away. */
+  readonly compact?: boolean;
+}
+
+export function SwitchControl({ row, named = false, compact = false }: Props): JSX.Element {
+  const byKey = useRef(false);
+  const { key, current, values } = row;
+  const wished = wishes.value.get(key);
+  const lacking = values.filter(({ value, why_not }) => why_not && value !== current);
+  const reasons = lacking.length > 0 ? `why-not-${key}` : undefined;
+  return (
+    <div class="switch-control">
+      <fieldset
+        class="choice"
+        aria-busy={wished !== undefined}
+        onKeyDown={() => (byKey.current = true)}
+        onPointerDown={() => (byKey.current = false)}
+      >
+        <legend class={named ? "hidden" : ""}>
+          <code>{key}</code>
+        </legend>
+        {values.map(({ value }) => (
+          <label key={value}>
+            <input
+              type="radio"
+              name={`switch-${key}`}
+              value={value}
+              checked={value === (wished ?? current)}
+              disabled={lacking.some((one) => one.value === value)}
+              aria-describedby={lacking.some((one) => one.value === value) ? reasons : undefined}
+              onChange={() => wish(key, value, byKey.current ? REST_MS : 0)}
+            />
+            <span>
+              {value}
+              {value === row.off && value !== "off" && <small> off</small>}
+            </span>
+          </label>
+        ))}
+      </fieldset>
+      {reasons && <WhyNot id={reasons} lacking={lacking} compact={compact} />}
+    </div>
+  );
+}
+
+interface WhyNotProps {
+  readonly id: string;
+  readonly lacking: readonly SwitchValue[];
+  readonly compact: boolean;
+}
+
+/** Values that share a reason share a line. */
+function WhyNot({ id, lacking, compact }: WhyNotProps): JSX.Element {
+  const reasons = [...new Set(lacking.map(({ why_not }) => why_not))];
+  const valuesOf = (reason: string): string =>
+    lacking
+      .filter(({ why_not }) => why_not === reason)
+      .map(({ value }) => value)
+      .join(", ");
+  const list = (
+    <ul id={id} class="why-not note">
+      {reasons.map((reason) => (
+        <li key={reason}>
+          no <code>{valuesOf(reason)}</code>: {reason}
+        </li>
+      ))}
+    </ul>
+  );
+  if (!compact) return list;
+  return (
+    <details>
+      <summary>
+        Why no <code>{lacking.map(({ value }) => value).join(", ")}</code>
+      </summary>
+      {list}
+    </details>
+  );
+}

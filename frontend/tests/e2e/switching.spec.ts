@@ -1,0 +1,91 @@
+// Switches that change the running engine, by mouse and by keys, and what the page says of it.
+
+import type { Locator, Page } from "@playwright/test";
+import { violations } from "./axe";
+import { expect, test } from "./page";
+
+/** The value that means off says so. */
+const exactly = (value: string): RegExp => new RegExp(`^${value}( off)?$`);
+const group = (page: Page, key: string): Locator => page.getByRole("group", { name: key, exact: true });
+const radio = (page: Page, key: string, value: string): Locator =>
+  group(page, key).getByRole("radio", { name: exactly(value) });
+const choose = (page: Page, key: string, value: string): Promise<void> =>
+  group(page, key)
+    .locator("label")
+    .filter({ hasText: exactly(value) })
+    .click();
+
+test("a click changes a switch, and what follows from it is said", async ({ open, mock }) => {
+  const page = await open("#v=1&view=switches");
+  await expect(radio(page, "kv_cache", "on")).toBeChecked();
+  await choose(page, "kv_cache", "off");
+  await expect(page.locator(".switch-news")).toHaveText(
+    /^kv_cache is off now, after 0\.\d+ s, and with it overlap is off\.$/,
+  );
+  expect(mock.changes).toEqual([{ kv_cache: "off" }]);
+  await expect(radio(page, "kv_cache", "off")).toBeChecked();
+  await expect(radio(page, "overlap", "off")).toBeChecked();
+  const row = page.locator(".switch").first();
+  await expect(row.locator(".value")).toHaveText("off");
+  await expect(row).toContainText("as you chose");
+  await expect(row).toContainText("The same at the next start: --kv-cache off");
+});
+
+test("arrow keys move through the values, and only where they rest is asked for", async ({ open, mock }) => {
+  mock.building = 300;
+  const page = await open("#v=1&view=switches");
+  const first = radio(page, "chunked_prefill", "512");
+  await first.focus();
+  for (const _ of [1, 2, 3]) await page.keyboard.press("ArrowRight");
+  await expect(radio(page, "chunked_prefill", "1")).toBeChecked();
+  await expect(page.locator(".switch-news")).toHaveText("Changing chunked_prefill to 1 …");
+  await expect(group(page, "chunked_prefill")).toHaveAttribute("aria-busy", "true");
+  await expect(page.locator(".switch-news")).toContainText("chunked_prefill is 1 now");
+  await expect(group(page, "chunked_prefill")).toHaveAttribute("aria-busy", "false");
+  await expect(radio(page, "chunked_prefill", "1")).toBeFocused();
+  expect(mock.changes).toEqual([{ chunked_prefill: "1" }]);
+});
+
+test("a refusal is shown, and the old choice stays checked", async ({ open, mock }) => {
+  const page = await open("#v=1&view=switches");
+  await choose(page, "batching", "static");
+  await expect(page.locator(".switch-news")).toHaveText(/^batching cannot be static.*smaller max_seqs$/);
+  await expect(radio(page, "batching", "continuous")).toBeChecked();
+  mock.busy = true;
+  await choose(page, "kv_cache", "off");
+  await expect(page.locator(".switch-news")).toContainText("kv_cache cannot change while a measurement runs");
+  await expect(radio(page, "kv_cache", "on")).toBeChecked();
+});
+
+test("what this machine cannot have is disabled, with its reason", async ({ open }) => {
+  const page = await open("#v=1&view=switches");
+  await expect(radio(page, "graphs", "on")).toBeDisabled();
+  await expect(radio(page, "graphs", "on")).toHaveAccessibleDescription(/CUDA graphs need an NVIDIA GPU/);
+  await expect(page.getByText("no on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
+});
+
+test("while a change is on its way others wait, and nothing loses the focus", async ({ open, mock }) => {
+  mock.building = 400;
+  const page = await open("#v=1&view=switches");
+  await choose(page, "kv_cache", "off");
+  await choose(page, "attention", "naive");
+  await expect(radio(page, "attention", "naive")).toBeFocused();
+  await expect(group(page, "attention")).toHaveAttribute("aria-busy", "true");
+  await expect(page.locator(".switch-news")).toContainText("attention is naive now");
+  expect(mock.changes).toEqual([{ kv_cache: "off" }, { attention: "naive" }]);
+});
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test.describe(`${colorScheme}, a phone`, () => {
+    test.use({ colorScheme, viewport: { width: 390, height: 844 } });
+    test("a refusal and a change pass axe, and nothing is wider than the window", async ({ open }) => {
+      const page = await open("#v=1&view=switches");
+      await choose(page, "batching", "static");
+      await expect(page.locator(".switch-news.refused")).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+      await choose(page, "attention", "naive");
+      await expect(page.locator(".switch-news.changed")).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+    });
+  });
+}
