@@ -12,6 +12,7 @@ import { MeasureNow } from "./views/MeasureNow";
 import { RooflineView } from "./views/Roofline";
 import { RunsView } from "./views/Runs";
 import { SwitchesView } from "./views/Switches";
+import { WithSwitches } from "./views/SwitchRail";
 import { ValidationView } from "./views/Validation";
 
 const CONTENT: Record<View, () => JSX.Element> = {
@@ -51,7 +52,9 @@ export function App(): JSX.Element {
         </div>
         <Tabs label="View" name="view" tabs={tabs} chosen={view} onChoose={(key) => go({ view: key })} />
         <TabPanel name="view" chosen={view}>
-          <Content />
+          <WithSwitches view={view}>
+            <Content />
+          </WithSwitches>
         </TabPanel>
       </main>
     </>

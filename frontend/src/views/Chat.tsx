@@ -4,7 +4,19 @@ import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import { duration } from "../data/words";
 import { modelName } from "../state/server";
-import { firstToken, forget, hush, messages, pace, rate, say, talking, talkTrouble } from "../state/talk";
+import {
+  clock,
+  firstToken,
+  forget,
+  hush,
+  messages,
+  pace,
+  rate,
+  rateNow,
+  say,
+  talking,
+  talkTrouble,
+} from "../state/talk";
 
 export function ChatView(): JSX.Element {
   return (
@@ -31,7 +43,7 @@ export function ChatView(): JSX.Element {
 function Speed(): JSX.Element {
   const now = pace.value;
   const wait = now && firstToken(now);
-  const speed = now && rate(now);
+  const speed = now && (talking.value ? rateNow(now, Math.max(now.last, clock.value)) : rate(now));
   return (
     <div class="speed">
       <dl>
@@ -50,9 +62,9 @@ function Speed(): JSX.Element {
       </dl>
       <p class="note">
         {now &&
-          (now.exact
-            ? "Counted by the engine, timed in this browser."
-            : "Pieces of text so far, timed in this browser.")}
+          `${now.exact ? "Counted by the engine" : "Pieces of text"}, timed in this browser; the speed is the ${
+            talking.value ? "last second" : "whole answer"
+          }'s.`}
       </p>
     </div>
   );

@@ -38,12 +38,14 @@ export function SwitchesView(): JSX.Element {
 function Row({ row }: { row: Switch }): JSX.Element {
   return (
     <li class="switch">
-      <h3>
-        <code>{row.key}</code>
-      </h3>
-      <p class="value">
-        <strong>{row.current === row.off ? "off" : "on"}</strong>
-      </p>
+      <div class="name">
+        <h3>
+          <code>{row.key}</code>
+        </h3>
+        <p class="value">
+          <strong>{row.current === row.off ? "off" : "on"}</strong>
+        </p>
+      </div>
       <SwitchControl row={row} named />
       <div class="state">
         <p>{row.why}</p>

@@ -32,7 +32,7 @@ test("a click changes a switch, and what follows from it is said", async ({ open
 });
 
 test("arrow keys move through the values, and only where they rest is asked for", async ({ open, mock }) => {
-  mock.building = 300;
+  mock.building = 1200;
   const page = await open("#v=1&view=switches");
   const first = radio(page, "chunked_prefill", "512");
   await first.focus();
@@ -85,6 +85,70 @@ for (const colorScheme of ["light", "dark"] as const) {
       expect(await violations(page)).toEqual([]);
       await choose(page, "attention", "naive");
       await expect(page.locator(".switch-news.changed")).toBeVisible();
+      expect(await violations(page)).toEqual([]);
+    });
+  });
+}
+
+const talk = async (page: Page): Promise<void> => {
+  await page.getByLabel("Your message").fill("What is a llama?");
+  await page.keyboard.press("Enter");
+};
+
+test("switches change beside a talk, and the answer goes on", async ({ open, mock }) => {
+  mock.pause = 120;
+  mock.building = 200;
+  const page = await open("#v=1&view=chat");
+  await talk(page);
+  await expect(page.getByRole("log")).toContainText("llama is");
+  await expect(page.getByText("the speed is the last second's")).toBeVisible();
+  await expect(page.locator(".speed")).toContainText(/tokens a second[5-9]\.\d/); // a token in 120 ms
+  await choose(page, "kv_cache", "off");
+  await expect(page.getByText("kv_cache is off now")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Stop" })).toBeVisible();
+  await expect(page.getByRole("log")).toContainText("spits when it is not.");
+  await expect(page.getByText("the speed is the whole answer's")).toBeVisible();
+  expect(mock.cancelled).toBe(0);
+});
+
+test("a speed falls while nothing comes", async ({ open, mock }) => {
+  mock.pause = 50;
+  const page = await open("#v=1&view=chat");
+  await talk(page);
+  await expect(page.locator(".speed")).toContainText(/tokens a second1\d\.\d/);
+  mock.pause = 3000;
+  await expect(page.locator(".speed")).toContainText(/tokens a second[0-8]\.\d/);
+});
+
+test("a wide window has them beside the budget, and charts keep their width", async ({ open, page }) => {
+  const width = async (): Promise<number> =>
+    (await page.locator("svg.chart").first().boundingBox())?.width ?? 0;
+  await page.setViewportSize({ width: 1400, height: 900 });
+  await open();
+  await expect(page.locator("details.rail")).not.toHaveAttribute("open");
+  const before = await width();
+  await page.setViewportSize({ width: 1700, height: 900 });
+  await expect(page.getByRole("region", { name: "Switches" })).toBeVisible();
+  await expect.poll(width).toBe(before);
+  expect(await violations(page)).toEqual([]);
+  const tabs = page.getByRole("tablist", { name: "View" });
+  const place = await tabs.boundingBox();
+  await page.getByRole("tab", { name: "Switches" }).click();
+  await expect(page.getByRole("heading", { name: "Switches" })).toBeVisible();
+  expect(await tabs.boundingBox()).toEqual(place);
+});
+
+for (const colorScheme of ["light", "dark"] as const) {
+  test.describe(`${colorScheme}, a talk on a phone`, () => {
+    test.use({ colorScheme, viewport: { width: 390, height: 844 } });
+    test("switches are folded away above it, and fit when they are not", async ({ open }) => {
+      const page = await open("#v=1&view=chat");
+      await expect(group(page, "kv_cache")).toBeHidden();
+      await page.getByText("Switches of the running engine").click();
+      await choose(page, "kv_cache", "off");
+      await expect(page.getByText("kv_cache is off now")).toBeVisible();
+      await page.getByText("Why no on").click();
+      await expect(page.getByText("no on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
       expect(await violations(page)).toEqual([]);
     });
   });

@@ -11,7 +11,7 @@ import {
   tokens,
 } from "../../src/data/words";
 import { wrapped } from "../../src/export/picture";
-import { rate, firstToken } from "../../src/state/talk";
+import { rate, rateNow, firstToken } from "../../src/state/talk";
 
 test("numbers read well", () => {
   expect(tokens(13189)).toBe("13,189");
@@ -48,10 +48,26 @@ test("lines break at spaces", () => {
 });
 
 test("speed counts the gaps between tokens, not the wait for the first", () => {
-  const pace = { sent: 0, first: 500, last: 1500, count: 11, exact: true };
+  const pace = { sent: 0, first: 500, last: 1500, recent: [], count: 11, exact: true };
   expect(firstToken(pace)).toBe(500);
   expect(rate(pace)).toBe(10);
   expect(rate({ ...pace, count: 1 })).toBeNull();
+});
+
+test("the speed of now is that of the last pieces, and silence makes it fall", () => {
+  const pace = {
+    sent: 0,
+    first: 0,
+    last: 1400,
+    recent: [1000, 1100, 1200, 1300, 1400],
+    count: 15,
+    exact: false,
+  };
+  expect(rateNow(pace, 1400)).toBe(10);
+  expect(rateNow(pace, 1550)).toBe(10); // the next piece is hardly late
+  expect(rateNow(pace, 3000)).toBe(2);
+  expect(rateNow({ ...pace, recent: [1400] }, 1400)).toBeNull();
+  expect(rateNow({ ...pace, recent: [1400, 1400] }, 1400)).toBeNull(); // two in one packet
 });
 
 test("one is one, and a change has its sign", () => {
