@@ -1,6 +1,7 @@
 import { defineConfig } from "vitest/config";
 
-// One script and one stylesheet: the exported HTML file puts both into itself, and needs no others.
+// One script and one stylesheet in the first load: the exported HTML file puts both into itself, and
+// needs no others. What needs a server comes later, in a script of its own (src/views/live.ts).
 export default defineConfig({
   base: "./",
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },

@@ -5,13 +5,11 @@ import type { View } from "./state/link";
 import { offline, trouble } from "./state/server";
 import { Answer } from "./views/Answer";
 import { BudgetView } from "./views/Budget";
-import { ChatView } from "./views/Chat";
 import { Header } from "./views/Header";
 import { KeyField } from "./views/KeyField";
+import { later } from "./views/Later";
 import { MeasureNow } from "./views/MeasureNow";
 import { RooflineView } from "./views/Roofline";
-import { RunsView } from "./views/Runs";
-import { SwitchesView } from "./views/Switches";
 import { WithSwitches } from "./views/SwitchRail";
 import { ValidationView } from "./views/Validation";
 
@@ -19,9 +17,9 @@ const CONTENT: Record<View, () => JSX.Element> = {
   budget: BudgetView,
   validation: ValidationView,
   roofline: RooflineView,
-  chat: ChatView,
-  switches: SwitchesView,
-  runs: RunsView,
+  chat: later("ChatView"),
+  switches: later("SwitchesView"),
+  runs: later("RunsView"),
 };
 
 const TABS = [

@@ -6,6 +6,7 @@ import { openEmbedded } from "./state/embedded";
 import { idA, load } from "./state/runs";
 import { capabilities, connect } from "./state/server";
 import { followTheme } from "./state/theme";
+import { loadLive } from "./views/Later";
 import "./styles/page.css";
 
 const root = document.getElementById("app");
@@ -18,6 +19,7 @@ render(<App />, root);
 
 if (!embedded) {
   void connect();
+  void loadLive();
   // Runs are fetched when the address names them, as soon as the server answers.
   effect(() => {
     if (!capabilities.value) return;

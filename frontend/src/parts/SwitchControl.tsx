@@ -32,7 +32,7 @@ export function SwitchControl({ row, named = false, compact = false }: Props): J
     <div class="switch-control">
       <fieldset
         class="choice"
-        aria-busy={wished !== undefined}
+        data-changing={wished !== undefined}
         onKeyDown={() => (byKey.current = true)}
         onPointerDown={() => (byKey.current = false)}
       >

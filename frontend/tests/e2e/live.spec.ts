@@ -63,3 +63,11 @@ test("a server with keys is asked again with one", async ({ open, mock }) => {
     "sesame",
   );
 });
+
+test("what comes after the first load and cannot be had is said", async ({ open, page }) => {
+  await page.route(/assets\/live-/, (route) => route.fulfill({ status: 404 }));
+  await open("#v=1&view=chat");
+  await expect(page.getByRole("alert")).toHaveText(/could not be loaded\. Load the page again\./);
+  await page.getByRole("tab", { name: "Budget" }).click();
+  await expect(page.getByRole("slider", { name: "Length in tokens" })).toBeVisible();
+});

@@ -1,0 +1,5 @@
+// The views that need a server: they come after the first load, and a saved copy never asks for them.
+
+export { ChatView } from "./Chat";
+export { RunsView } from "./Runs";
+export { SwitchesView } from "./Switches";
