@@ -273,7 +273,7 @@ const SWITCHES: readonly Switch[] = [
     "CUDA graphs need an NVIDIA GPU, and the device is cpu",
     "Record a step once for each shape that it is padded to, and replay it in one call.",
     "Gray 2019, Getting Started with CUDA Graphs (NVIDIA)",
-    { on: "CUDA graphs need an NVIDIA GPU, and the device is cpu" },
+    { on: "graphs on: CUDA graphs need an NVIDIA GPU, and the device is cpu; or use graphs off" },
   ),
   row(
     "overlap",

@@ -68,20 +68,12 @@ interface WhyNotProps {
   readonly compact: boolean;
 }
 
-/** Values that share a reason share a line. */
+/** Each reason names its value. */
 function WhyNot({ id, lacking, compact }: WhyNotProps): JSX.Element {
-  const reasons = [...new Set(lacking.map(({ why_not }) => why_not))];
-  const valuesOf = (reason: string): string =>
-    lacking
-      .filter(({ why_not }) => why_not === reason)
-      .map(({ value }) => value)
-      .join(", ");
   const list = (
     <ul id={id} class="why-not note">
-      {reasons.map((reason) => (
-        <li key={reason}>
-          no <code>{valuesOf(reason)}</code>: {reason}
-        </li>
+      {lacking.map(({ value, why_not }) => (
+        <li key={value}>{why_not}</li>
       ))}
     </ul>
   );

@@ -3,6 +3,7 @@
 import { batch, signal } from "@preact/signals";
 import { ApiError, changeSwitch, saying } from "../api/client";
 import type { Switch, Switched } from "../api/types";
+import { measuring } from "./measuring";
 import { capabilities, connect } from "./server";
 
 /** What was asked for and is not so yet, by switch, oldest first. */
@@ -21,6 +22,8 @@ export type News =
 
 export const news = signal<News | null>(null);
 
+const MEASURING =
+  "A measurement is running, and it measures the switches as they are: try again when it has ended, or cancel it.";
 const resting = new Map<string, ReturnType<typeof setTimeout>>();
 let working = false;
 
@@ -55,6 +58,11 @@ async function change(key: string, value: string): Promise<void> {
 }
 
 async function ask(key: string, value: string): Promise<void> {
+  // The server would refuse it too, but an engine that is measuring can take long to say so.
+  if (measuring.value.state === "running") {
+    news.value = { state: "refused", key, message: MEASURING };
+    return;
+  }
   news.value = { state: "changing", key, value };
   try {
     take(key, await changeSwitch(key, value));

@@ -57,11 +57,21 @@ test("a refusal is shown, and the old choice stays checked", async ({ open, mock
   await expect(radio(page, "kv_cache", "on")).toBeChecked();
 });
 
+test("while this page measures a change is refused at once", async ({ open, mock }) => {
+  mock.pause = 300;
+  const page = await open("#v=1&view=switches");
+  await page.getByRole("button", { name: "Measure now" }).click();
+  await choose(page, "kv_cache", "off");
+  await expect(page.locator(".switch-news")).toContainText("A measurement is running");
+  await expect(radio(page, "kv_cache", "on")).toBeChecked();
+  expect(mock.changes).toEqual([]);
+});
+
 test("what this machine cannot have is disabled, with its reason", async ({ open }) => {
   const page = await open("#v=1&view=switches");
   await expect(radio(page, "graphs", "on")).toBeDisabled();
   await expect(radio(page, "graphs", "on")).toHaveAccessibleDescription(/CUDA graphs need an NVIDIA GPU/);
-  await expect(page.getByText("no on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
+  await expect(page.getByText("graphs on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
 });
 
 test("while a change is on its way others wait, and nothing loses the focus", async ({ open, mock }) => {
@@ -148,7 +158,7 @@ for (const colorScheme of ["light", "dark"] as const) {
       await choose(page, "kv_cache", "off");
       await expect(page.getByText("kv_cache is off now")).toBeVisible();
       await page.getByText("Why no on").click();
-      await expect(page.getByText("no on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
+      await expect(page.getByText("graphs on: CUDA graphs need an NVIDIA GPU")).toBeVisible();
       expect(await violations(page)).toEqual([]);
     });
   });

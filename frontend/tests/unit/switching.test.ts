@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Capabilities, Switch } from "../../src/api/types";
 import { told } from "../../src/parts/SwitchNews";
+import { measuring } from "../../src/state/measuring";
 import { capabilities } from "../../src/state/server";
 import { news, wish, wishes } from "../../src/state/switching";
 
@@ -121,6 +122,15 @@ test("a refusal leaves everything as it was, says why, and lets the next wish th
   wish("b", "off");
   await vi.runAllTimersAsync();
   expect(currents()).toEqual(["on", "off"]);
+});
+
+test("while this page measures nothing is asked, and the reason is said at once", async () => {
+  measuring.value = { state: "running", seconds: null, done: 0, total: 0, text: "" };
+  wish("a", "off");
+  await vi.runAllTimersAsync();
+  measuring.value = { state: "idle" };
+  expect([sent, currents(), wishes.value.size]).toEqual([[], ["on", "on"], 0]);
+  expect(said()).toContain("A measurement is running");
 });
 
 test("after a broken connection the server is asked what holds", async () => {
