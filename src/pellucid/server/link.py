@@ -24,6 +24,7 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.server.protocol import (
+    MEASURING,
     Abort,
     Accepted,
     Add,
@@ -237,6 +238,8 @@ class EngineLink:
         """Have the engine go on with other switches. `InputError` for what cannot be had."""
         if self.down:
             raise EngineDown(self.down)
+        if self.jobs:  # the engine would say so too, but not before its next look at the socket
+            raise InputError(MEASURING, code="busy")
         self._changes[job_id] = asyncio.get_running_loop().create_future()
         self._send(Switch(job_id, choices))
         try:

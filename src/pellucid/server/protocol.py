@@ -21,6 +21,12 @@ from pellucid.request import EngineInfo, EngineStats, Output, Request
 SPARE = "spare"
 """On the command line of a process that will wait: nobody is in a hurry for its imports."""
 
+MEASURING = (
+    "a measurement is running, and it measures the switches as they are: try again when it has "
+    "ended, or stop it"
+)
+"""Why a switch is not changed now."""
+
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """First of all: load this. Answered by `Ready` or `Fatal`."""

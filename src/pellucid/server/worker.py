@@ -30,6 +30,7 @@ from pellucid.process import in_background, own_process, put_off_collection, wai
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.runner.early import begin_context, import_kernels
 from pellucid.server.protocol import (
+    MEASURING,
     SPARE,
     Abort,
     Accepted,
@@ -78,12 +79,6 @@ Report = Callable[[str, float, float, str], None]
 """What is being done, how much of how much, and a line to read or nothing."""
 Measurer = Callable[[Any, dict[str, Any], Report], dict[str, Any]]
 """Engine, settings and where to report → a run file; `InputError` if the settings are bad."""
-
-
-MEASURING = (
-    "a measurement is running, and it measures the switches as they are: try again when it has "
-    "ended, or stop it"
-)
 
 
 class Hangup(Exception):
