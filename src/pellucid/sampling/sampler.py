@@ -190,9 +190,8 @@ class Sampler:
         return Scores(own - norm, values - norm[:, None], best)
 
 
-def no_token(logits: Tensor, tokens: Tensor) -> Tensor:
-    """`tokens` [R], with the reason where the logits [R, V] allow none."""
-    top = logits.amax(dim=-1)
+def no_token(top: Tensor, tokens: Tensor) -> Tensor:
+    """`tokens` [R], with the reason where the largest logit [R] of its row allows none."""
     tokens = torch.where(top == NEVER, NOTHING, tokens)
     return torch.where(top.isnan() | (top == -NEVER), NOT_FINITE, tokens)
 
