@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 import random
 import time
+from typing import TYPE_CHECKING
 
-import environment as shared
-from pellucid import LLM, SamplingParams
 from pellucid.process import own_process
-from pellucid.request import raise_errors
+
+if TYPE_CHECKING:
+    from pellucid import LLM
 
 WORK = {"1 answer": (1, 16, 64), "4 answers": (4, 16, 32), "16 answers": (16, 16, 16),
         "prompt of 512": (1, 512, 1)}  # fmt: skip
@@ -30,7 +31,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
-    own_process()
+    own_process()  # before torch is imported
+    import environment as shared
+    from pellucid import LLM
+
     engines = {
         mode: LLM(args.model, batch_invariant=mode, device="cpu", memory=0.5, context_length=2048)
         for mode in ("off", "on")
@@ -64,6 +68,9 @@ def main() -> None:
 
 def run(llm: LLM, count: int, length: int, num_tokens: int, seed: int) -> float:
     """Seconds that the answers to `count` prompts take."""
+    from pellucid import SamplingParams
+    from pellucid.request import raise_errors
+
     rng = random.Random(seed)
     prompts = [[rng.randrange(100, 40_000) for _ in range(length)] for _ in range(count)]
     params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True)
