@@ -206,7 +206,10 @@ class FakeEngine:
 
 
 def fake_measure(
-    engine: FakeEngine, settings: dict[str, Any], report: Callable[[str, float, float, str], None]
+    engine: FakeEngine,
+    settings: dict[str, Any],
+    report: Callable[[str, float, float, str], None],
+    listen: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Made-up times of the right shape: attention is a tenth of a step at 256 tokens."""
     from pellucid.explore import runfile  # numpy's threads spin for a moment when they begin

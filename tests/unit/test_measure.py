@@ -239,6 +239,26 @@ def test_an_interrupt_with_nothing_to_keep_goes_on(engine: Engine) -> None:
     assert not engine.has_work
 
 
+def test_it_can_be_ended_between_two_steps(engine: Engine) -> None:
+    """Also while the warm-up runs."""
+
+    class Enough(Exception):
+        pass
+
+    calls, said = 0, list[MeasureProgress]()
+
+    def listen() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise Enough
+
+    with pytest.raises(Enough):
+        measure_cells(engine, Settings(**SMALL), said.append, listen)
+    assert {p.doing for p in said} == {"warm-up"} and said[-1].done < len(CELLS)
+    assert not engine.has_work and engine.stats().num_blocks_used == 0
+
+
 class Stopper:
     """Whoever presses Ctrl-C after so many pairs of runs."""
 

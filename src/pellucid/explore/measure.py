@@ -136,15 +136,26 @@ class MeasureProgress:
 Listener = Callable[[MeasureProgress], None]
 
 
-def measure_cells(engine: Engine, settings: Settings, progress: Listener) -> runfile.Record:
+def no_interruption() -> None:
+    """Nobody needs to be heard between steps."""
+
+
+def measure_cells(
+    engine: Engine,
+    settings: Settings,
+    progress: Listener,
+    between_steps: Callable[[], None] = no_interruption,
+) -> runfile.Record:
     """Measure every cell on an idle engine; returns the run file, sealed.
 
+    `between_steps` is called where no time is taken, and may raise to end it: a step of a large
+    cell takes seconds on a CPU, and the next progress may be a minute away.
     Ctrl-C (or `progress` raising `KeyboardInterrupt`) ends it early; blocks that are whole are
     kept, and without any the interrupt goes on. `InputError` if a cell does not fit the engine.
     """
     begin = time.perf_counter()
     settings = fit_settings(engine, settings)
-    bench = CellBench(engine, settings)
+    bench = CellBench(engine, settings, between_steps)
     bench.warm_up(progress)
     limits = measure_limits(torch.device(engine.info.device), bench.dtype)
     num_blocks = bench.affordable(time.perf_counter() - begin)
@@ -167,8 +178,14 @@ def measure_cells(engine: Engine, settings: Settings, progress: Listener) -> run
 class CellBench:
     """An engine, the clock of its timed runs, and how large a run of each cell is."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        between_steps: Callable[[], None] = no_interruption,
+    ) -> None:
         self.engine = engine
+        self._between_steps = between_steps
         self.settings = settings
         self.cells = cells_of(settings)
         self.device = torch.device(engine.info.device)
@@ -287,12 +304,13 @@ class CellBench:
             self.engine.add(request, last=request is requests[-1])
             self.engine.pretend(request.id, len(request.prompt_token_ids))
         while not raise_errors(self.engine.step()):  # the first token does not count
-            pass
+            self._between_steps()
         for _ in range(1 if self._whole_runs else num_steps):
             self._time(some_steps, next(turns))
 
     def _time(self, work: Callable[[], None], side: Side) -> None:
         """Add to `side` what `work` takes, the device's part included."""
+        self._between_steps()
         with self.engine.timed(side.clock) if side.clock else nullcontext():
             synchronize(self.device)
             if side.clock:

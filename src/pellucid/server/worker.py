@@ -77,8 +77,9 @@ class EngineLike(Protocol):
 
 Report = Callable[[str, float, float, str], None]
 """What is being done, how much of how much, and a line to read or nothing."""
-Measurer = Callable[[Any, dict[str, Any], Report], dict[str, Any]]
-"""Engine, settings and where to report → a run file; `InputError` if the settings are bad."""
+Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], dict[str, Any]]
+"""Engine, settings, where to report, and what to call between steps → a run file; `InputError` if
+the settings are bad."""
 
 
 class Hangup(Exception):
@@ -205,7 +206,7 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
         while engine.has_work:
             listen()
             channel.send(Outputs(engine.step()))
-        channel.send(Measured(job_id, measure(engine, command.settings, report)))
+        channel.send(Measured(job_id, measure(engine, command.settings, report, listen)))
     except InputError as error:
         channel.send(Refused(job_id, str(error), error.param, error.code))
     except Stopped:
@@ -282,7 +283,9 @@ def die_with_parent(lifeline: int) -> threading.Event:
     return looping
 
 
-def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dict[str, Any]:
+def measure_engine(
+    engine: Any, settings: dict[str, Any], report: Report, listen: Callable[[], None]
+) -> dict[str, Any]:
     """`Measurer` of a real engine."""
     from pellucid.explore.cells import Settings  # both load where they are asked for
     from pellucid.explore.measure import measure_cells
@@ -291,7 +294,7 @@ def measure_engine(engine: Any, settings: dict[str, Any], report: Report) -> dic
         wanted = msgspec.convert(settings, Settings)
     except msgspec.ValidationError as error:
         raise InputError(f"measure: {error}") from error
-    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note))
+    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note), listen)
 
 
 def main() -> int:
