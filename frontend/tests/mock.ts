@@ -127,6 +127,8 @@ const entry = (mock: Mock, run: RunFile): object => ({
   model: run.model.name,
   device: run.environment.gpu ?? run.environment.cpu,
   kind: kindOf(mock, run),
+  phases: [...new Set(run.cells.map(({ phase }) => phase))],
+  switches: run.engine.switches,
 });
 
 function oneRun(mock: Mock, id: string, response: ServerResponse): void {

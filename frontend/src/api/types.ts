@@ -62,6 +62,9 @@ export interface RunEntry {
   readonly model: string;
   readonly device: string;
   readonly kind: Kind;
+  readonly phases: readonly string[];
+  /** What each switch was. */
+  readonly switches: Readonly<Record<string, unknown>>;
 }
 
 export interface RunAnswer {

@@ -70,5 +70,8 @@ function minus(text: string): string {
 /** The day of an ISO date. */
 export const day = (iso: string): string => iso.slice(0, 10);
 
+/** 2026-11-25 00:13, as the file has it. */
+export const minute = (iso: string): string => iso.slice(0, 16).replace("T", " ");
+
 /** Two names in a row never differ by accident in eight hex digits. */
 export const short = (id: string): string => id.slice(0, 8);

@@ -44,7 +44,10 @@ export function deviceOf({ engine, environment }: RunFile): string {
 }
 
 function entryOf(run: RunFile, kind: Kind): RunEntry {
-  return { id: run.id, date: run.environment.date, model: run.model.name, device: deviceOf(run), kind };
+  const phases = [...new Set(run.cells.map(({ phase }) => phase))];
+  const { date } = run.environment;
+  const { switches } = run.engine;
+  return { id: run.id, date, model: run.model.name, device: deviceOf(run), kind, phases, switches };
 }
 
 export async function listRuns(): Promise<void> {

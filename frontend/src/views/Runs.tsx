@@ -2,10 +2,11 @@
 
 import type { JSX } from "preact";
 import type { RunEntry } from "../api/types";
-import { day, short } from "../data/words";
+import { minute, short } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { go, link } from "../state/navigation";
 import { entries, idA, troubles } from "../state/runs";
+import { capabilities } from "../state/server";
 import { Import } from "./Import";
 import { Heads } from "../parts/cells";
 
@@ -28,7 +29,7 @@ function List(): JSX.Element {
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="All runs">
       <table class="runs">
-        <Heads texts={["A", "B", "model", "device", "date", "run", "source"]} />
+        <Heads texts={["A", "B", "model", "device", "measured at", "phases", "switches", "run", "source"]} />
         <tbody>
           {entries.value.map((entry) => (
             <Row key={entry.id} entry={entry} />
@@ -44,7 +45,7 @@ function List(): JSX.Element {
                 onChange={() => go({ b: "" })}
               />
             </td>
-            <td colSpan={5} class="note">
+            <td colSpan={7} class="note">
               compare with none
             </td>
           </tr>
@@ -54,8 +55,16 @@ function List(): JSX.Element {
   );
 }
 
-function Row({ entry: { id, date, model, device, kind } }: { entry: RunEntry }): JSX.Element {
-  const name = `${model} on ${device}, ${day(date)}, run ${short(id)}`;
+/** How its switches differ from those of the running engine; as they were, where none runs. */
+function switchesOf({ switches }: RunEntry): string {
+  const now = new Map(capabilities.value?.switches.map(({ key, current }) => [key, current]));
+  const others = Object.entries(switches).filter(([key, value]) => now.get(key) !== String(value));
+  return others.map(([key, value]) => `${key} ${String(value)}`).join(", ") || "as they are now";
+}
+
+function Row({ entry }: { entry: RunEntry }): JSX.Element {
+  const { id, date, model, device, kind, phases } = entry;
+  const name = `${model} on ${device}, ${minute(date)}, run ${short(id)}`;
   const trouble = troubles.value.get(id);
   return (
     <tr>
@@ -79,7 +88,9 @@ function Row({ entry: { id, date, model, device, kind } }: { entry: RunEntry }):
       </td>
       <th scope="row">{model}</th>
       <td>{device}</td>
-      <td>{day(date)}</td>
+      <td>{minute(date)}</td>
+      <td>{phases.join(", ")}</td>
+      <td>{switchesOf(entry)}</td>
       <td>
         <code title={id}>{short(id)}</code>
       </td>

@@ -32,6 +32,19 @@ test("an imported run can be compared", async ({ open }) => {
   await expect(page.getByRole("columnheader", { name: "B − A" })).toBeVisible();
 });
 
+test("a list of runs says when each was made, of what, and how its switches differ", async ({
+  open,
+  mock,
+}) => {
+  const page = await open("#v=1&view=runs");
+  const row = page.getByRole("row", { name: HERE.id.slice(0, 8) });
+  await expect(row).toContainText(HERE.environment.date.slice(0, 16).replace("T", " "));
+  await expect(row).toContainText("as they are now");
+  mock.switches = mock.switches.map((one) => (one.key === "kv_cache" ? { ...one, current: "off" } : one));
+  await page.reload();
+  await expect(row).toContainText("kv_cache on");
+});
+
 test("a file that is no run file is refused in words", async ({ open }) => {
   const page = await open("#v=1&view=runs");
   const input = page.getByLabel("Import a run file");

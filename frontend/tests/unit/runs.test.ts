@@ -8,6 +8,8 @@ const entry = (id: string, date: string, kind: RunEntry["kind"]): RunEntry => ({
   kind,
   model: "m",
   device: "d",
+  phases: ["decode"],
+  switches: {},
 });
 
 test("what this machine measured comes first, the latest of it", () => {
