@@ -77,6 +77,16 @@ def test_while_measuring_it_is_refused(start: Any) -> None:
             assert "a measurement is running" in refused.json()["error"]["message"]
 
 
+def test_an_operator_can_fix_them(start: Any) -> None:
+    with start(FakeEngine(), fixed_switches=True) as server:
+        http = server.http()
+        before = http.get("/explorer/v1/capabilities").json()
+        response = http.post(ROUTE, json={"kv_cache": "off"})
+        assert response.status_code == 403
+        assert response.json()["error"]["code"] == "switches_fixed"
+        assert http.get("/explorer/v1/capabilities").json() == before
+
+
 @pytest.fixture(scope="module")
 def real(tiny_folder: Path) -> Iterator[Any]:
     """The real engine behind the real server, of a size that costs nothing."""

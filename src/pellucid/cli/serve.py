@@ -67,7 +67,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def add_access_flags(group: argparse._ArgumentGroup) -> None:
-    """Who may call."""
+    """Who may call, and change what others get."""
     group.add_argument(
         "--api-key",
         action="append",
@@ -84,6 +84,12 @@ def add_access_flags(group: argparse._ArgumentGroup) -> None:
         metavar="ORIGIN",
         help="a page's origin, as https://host:port, that may call from a browser; may be given "
         "several times, * means any (default: none but the server's own page)",
+    )
+    group.add_argument(
+        "--fixed-switches",
+        action="store_true",
+        help="refuse to change switches while the server runs; without it, whoever may call may "
+        "change them for everybody",
     )
 
 
@@ -105,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
         max_body=args.max_body,
         allowed_origins=args.allowed_origins,
         drop_tools=args.drop_tools,
+        fixed_switches=args.fixed_switches,
         spare=not args.no_spare,
         sampling_defaults=args.sampling_defaults,
     )

@@ -127,6 +127,9 @@ def switch(feature: Feature, served: Served) -> dict[str, Any]:
 async def change_switches(request: HttpRequest) -> Response:
     """Have the engine go on with other switches; answers being made go on with them."""
     served = Served.of(request)
+    if served.fixed_switches:
+        why = "this server was started with --fixed-switches: its operator sets them at the start"
+        raise ApiError(403, why, code="switches_fixed")
     body = await served.read(request, lambda value: parse({"choices": value}, SwitchesBody))
     choices = {name: str(value) for name, value in body.choices.items()}
     begin = time.monotonic()

@@ -56,6 +56,7 @@ class ServeOptions:
     allowed_origins: Sequence[str] = ()
     """Whose pages may call from a browser, as https://host:port; "*" means any."""
     drop_tools: bool = False
+    fixed_switches: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     spare: bool = True
     """Keep a process that takes over from an engine's that dies; see `spare.py`."""
@@ -135,6 +136,7 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
         runs=Runs(state_folder() / "runs"),
         max_body=options.max_body,
         drop_tools=options.drop_tools,
+        fixed_switches=options.fixed_switches,
         sampling_defaults=(
             checkpoint.sampling_defaults if options.sampling_defaults == "model" else {}
         ),

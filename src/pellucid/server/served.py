@@ -50,6 +50,8 @@ class Served:
     """Held while something is worked out from a run file."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
     """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
+    fixed_switches: bool = False
+    """Nobody may change switches while the server runs."""
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))
