@@ -101,6 +101,6 @@ def test_a_disk_that_takes_nothing_loses_nothing(
 
 def test_what_a_list_says(server: Any) -> None:
     rows = server.http().get("/explorer/v1/runs").json()["runs"]
-    assert rows[0]["kind"] == "recorded"
-    assert rows[0]["phases"] == ["decode", "prefill"]
-    assert rows[0]["switches"]["kv_cache"] == "on"
+    recorded = next(row for row in rows if row["kind"] == "recorded")
+    assert set(recorded["phases"]) == {"decode", "prefill"}
+    assert recorded["switches"]["kv_cache"] == "on"
