@@ -21,6 +21,7 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
+from pellucid.runner.memory import naming
 from pellucid.runner.runner import RunningStep
 from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, Laps, NullClock
@@ -74,8 +75,9 @@ class Engine:
         del self.runner, self.pipeline  # and with them their graphs, whose memory others may need
         start = Laps()
         try:
-            self._put_together(assemble(config, self.checkpoint, start, before), start)
-        except InputError:
+            with naming("the other parts", "start with a lower memory or max_seqs", "memory"):
+                self._put_together(assemble(config, self.checkpoint, start, before), start)
+        except Exception:
             self._put_together(before, start)
             raise
         finally:
@@ -221,11 +223,13 @@ class Engine:
     def _land(self, step: RunningStep, lost: list[StepPlan]) -> list[Output]:
         """What a step found whose successor failed; if it fails too, its plan is lost."""
         try:
-            return self.scheduler.commit(step.plan, step.wait())
+            outputs = self.scheduler.commit(step.plan, step.wait())
         except Exception as error:
             logger.error("the step before it failed as well", exc_info=error)
             lost.append(step.plan)
             return []
+        self._count(step.plan.num_tokens, outputs)
+        return outputs
 
     def _wait(self, plan: StepPlan) -> list[Output]:
         """Nothing has landed: the first step has just begun, or a batch is still filling."""

@@ -30,9 +30,11 @@ from pellucid.kernels.units import Composed, Units
 from pellucid.runner.build import Parts, walk
 from pellucid.runner.machine import Machine
 from pellucid.runner.pipeline import OverlapPipeline
+from pellucid.runner.shapes import Shape
+from pellucid.runner.steps import PaddedSteps
 from pellucid.sampling.inversion import Inversion
 from pellucid.sampling.pivot import Pivot
-from pellucid.sampling.sampler import Method
+from pellucid.sampling.sampler import Drawn, Method
 from pellucid.stages import NullClock
 
 PROMPTS = [[5, 9, 3, 77, 12, 4, 31], [8] * 21, [60, 2, 33]]
@@ -100,10 +102,24 @@ def test_the_gpu_engine_gives_the_same_tokens(
     assert answers(llm) == expected
 
 
-def test_every_kernel_can_be_launched_before_there_is_a_request(folder: Path, device: str) -> None:
+def test_every_kernel_can_be_launched_before_there_is_a_request(
+    folder: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     llm = LLM(str(folder), device=device, graphs="off", max_seqs=3, context_length=32, **OFF)
     units = Composed(TorchOps(), torch.float32)
-    walk(put_on_gpu_kernels(llm, units, Inversion(), device))
+    parts = put_on_gpu_kernels(llm, units, Inversion(), device)
+    rows, step = list[tuple[Shape, int]](), PaddedSteps.step
+
+    def recorded(self: PaddedSteps, shape: Shape) -> Drawn:
+        drawn = step(self, shape)
+        rows.append((shape, len(drawn.tokens)))
+        return drawn
+
+    monkeypatch.setattr(PaddedSteps, "step", recorded)
+    walk(parts)
+    assert {shape.rows for shape, _ in rows if not shape.tokens} == {1, 2, 4}
+    assert {shape.rows for shape, _ in rows if shape.tokens} == {1, 4}
+    assert all(found == shape.rows for shape, found in rows), "a token for every row"
 
 
 def put_on_gpu_kernels(llm: LLM, units: Units, drawing: Method, device: str) -> Parts:

@@ -115,7 +115,6 @@ def running(
             tokenizer=tokenizer,  # type: ignore[arg-type]
             names=["fake", "alias"],
             spec=SPEC,
-            config=EngineConfig(),
             **limits,
         )
         sock = bind("127.0.0.1", 0)

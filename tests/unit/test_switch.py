@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from pellucid import LLM, SamplingParams
 from pellucid import engine as engine_module
@@ -116,6 +117,18 @@ def test_weights_and_cache_stay_unless_they_must_change(llm: LLM) -> None:
     llm.switch(attention="auto", fused_kernels="auto", batching="continuous")
 
 
+def test_tokens_in_flight_at_a_change_are_counted(llm: LLM) -> None:
+    llm.switch(overlap="on")
+    before = llm.engine.stats().num_output_tokens
+    found = 0
+    for count, (_, piece) in enumerate(llm.stream_all(PROMPTS, params())):
+        found += len(piece.token_ids)
+        if count % 4 == 0:
+            llm.switch(attention=("naive", "flash")[count // 4 % 2])
+    assert llm.engine.stats().num_output_tokens - before == found
+    llm.switch(overlap="auto", attention="auto")
+
+
 def test_names_and_values_that_do_not_exist(llm: LLM) -> None:
     before = llm.engine.info
     with pytest.raises(InputError, match="no switch 'colour'; there are: kv_cache"):
@@ -135,8 +148,21 @@ def test_a_number_may_be_given_as_text() -> None:
     assert switched(config, {"chunked_prefill": -1}) == EngineConfig()
 
 
-def test_what_does_not_fit_leaves_all_as_it_was(
-    llm: LLM, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("planted", "seen"),
+    [
+        (InputError("the largest step does not fit", param="memory"), InputError),
+        (torch.cuda.OutOfMemoryError("2 GiB"), InputError),
+        (RuntimeError("a bug"), RuntimeError),
+    ],
+    ids=["refused", "out of memory", "bug"],
+)
+def test_what_cannot_be_built_leaves_all_as_it_was(
+    planted: Exception,
+    seen: type[Exception],
+    llm: LLM,
+    expected: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also while answers are being made."""
     before = llm.engine.info.switches
@@ -144,7 +170,7 @@ def test_what_does_not_fit_leaves_all_as_it_was(
     def too_much(*args: Any) -> Any:
         made = assemble(*args)
         if made.config.attention == "naive":
-            raise InputError("the largest step does not fit", param="memory")
+            raise planted
         return made
 
     monkeypatch.setattr(engine_module, "assemble", too_much)
@@ -152,7 +178,7 @@ def test_what_does_not_fit_leaves_all_as_it_was(
     for count, (number, piece) in enumerate(llm.stream_all(PROMPTS, params())):
         answers.setdefault((number, piece.index), []).extend(piece.token_ids)
         if count in (2, 9):
-            with pytest.raises(InputError, match="does not fit"):
+            with pytest.raises(seen):
                 llm.switch(attention="naive")
     assert [answers[key] for key in sorted(answers)] == expected
     assert llm.engine.info.switches == before

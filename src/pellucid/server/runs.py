@@ -8,6 +8,7 @@ measured here, marked as recorded on another machine.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -50,7 +51,7 @@ class Runs:
         self._measured: dict[str, runfile.Record] = {}
         """Oldest first."""
         self._recorded = {run["id"]: run for run in _shipped()}
-        for run in _read_all(folder, "*.json") if folder else ():
+        for run in _read_all(folder, "*.json", most) if folder else ():
             self._measured[run["id"]] = run
 
     def keep(self, run: runfile.Record) -> None:
@@ -101,7 +102,8 @@ class Runs:
     def _forget(self, run_id: str) -> None:
         run = self._measured.pop(run_id)
         if self._folder:
-            (self._folder / _file_name(run)).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that may not be written was told of
+                (self._folder / _file_name(run)).unlink()
 
 
 def entry(known: Known) -> dict[str, Any]:
@@ -136,9 +138,9 @@ def _shipped() -> list[runfile.Record]:
     return list(_read_all(folder, "run-*.json")) if folder else []
 
 
-def _read_all(folder: Path, pattern: str) -> Iterator[runfile.Record]:
-    """The run files there, in the order of their names; what is none is said and left out."""
-    for path in sorted(folder.glob(pattern)):
+def _read_all(folder: Path, pattern: str, most: int = MAX_RUNS) -> Iterator[runfile.Record]:
+    """The last run files there, in the order of their names; what is none is said and left out."""
+    for path in sorted(folder.glob(pattern))[-most:]:
         try:
             run = json.loads(path.read_text(encoding="utf-8"))
             runfile.validate(run, str(path))

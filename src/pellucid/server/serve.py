@@ -132,7 +132,6 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
         tokenizer=checkpoint.tokenizer,
         names=list(options.model_names) or [checkpoint.name],
         spec=checkpoint.spec,
-        config=config,
         runs=Runs(state_folder() / "runs"),
         max_body=options.max_body,
         drop_tools=options.drop_tools,

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from starlette.requests import Request
 
-from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
@@ -38,8 +37,6 @@ class Served:
     tokenizer: Tokenizer | None
     names: Sequence[str]
     spec: ModelSpec
-    config: EngineConfig
-    """What the engine was asked to be; `info` is what it came to."""
     max_body: int = MAX_BODY
     """Bytes of a request's body at most."""
     keep_alive_s: float = KEEP_ALIVE_S
