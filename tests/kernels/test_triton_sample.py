@@ -294,6 +294,26 @@ def test_real_sizes(device: str, dtype: torch.dtype) -> None:
     assert (logits.gather(1, got[:, None])[:, 0].float() >= least).all()
 
 
+def test_a_vocabulary_that_must_be_sampled(device: str) -> None:
+    """More tokens than can be taken out: flat, peaked, with one far above, and with many ties,
+    where the sample's range holds too many and the row itself is searched."""
+    vocab = 20_000
+    assert vocab > threshold._ROOM
+    logits = noise(device, 5, vocab, 3, scale=0.5)
+    logits[1] *= 6
+    logits[2, 77] = 8.0
+    logits[3] = logits[3].round()
+    cuts = limits(
+        [(0, 0.95, 0.0), (0, 0.9, 0.0), (0, 0.8, 0.0), (0, 0.7, 0.0), (3000, 0.9, 0.0)], device
+    )
+    temperature = torch.full((5,), 0.8, device=device)
+    least = threshold.least_kept(logits, temperature, *cuts)
+    want = twin.least_kept(logits, temperature, *cuts)
+    kept, wanted = ((logits.double() >= x[:, None]).sum(dim=-1) for x in (least.double(), want))
+    assert (kept - wanted).abs().max() <= 1, "a float sum may end one value earlier or later"
+    assert (wanted > 100).all() and (wanted < vocab).all()
+
+
 def test_rows_that_want_nothing_are_left_alone(small: None, device: str) -> None:
     logits = noise(device, 3, 64, 8)
     temperature = column([1.0, 0.0, 1.0], torch.float32, device)
