@@ -295,8 +295,7 @@ def test_real_sizes(device: str, dtype: torch.dtype) -> None:
 
 
 def test_a_vocabulary_that_must_be_sampled(device: str) -> None:
-    """More tokens than can be taken out: flat, peaked, with one far above, and with many ties,
-    where the sample's range holds too many and the row itself is searched."""
+    """More tokens than can be taken out: flat, peaked, with one far above, and with many ties."""
     vocab = 20_000
     assert vocab > threshold._ROOM
     logits = noise(device, 5, vocab, 3, scale=0.5)
