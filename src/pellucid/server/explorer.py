@@ -59,11 +59,6 @@ class MeasureBody(msgspec.Struct, kw_only=True):
     force: bool = False
 
 
-class SwitchesBody(msgspec.Struct, kw_only=True):
-    choices: Annotated[dict[str, str | int], msgspec.Meta(min_length=1)]
-    """Switch → value, numbers also as such."""
-
-
 class RunBody(msgspec.Struct, kw_only=True):
     run: dict[str, Any]
 
@@ -130,8 +125,7 @@ async def change_switches(request: HttpRequest) -> Response:
     if served.fixed_switches:
         why = "this server was started with --fixed-switches: its operator sets them at the start"
         raise ApiError(403, why, code="switches_fixed")
-    body = await served.read(request, lambda value: parse({"choices": value}, SwitchesBody))
-    choices = {name: str(value) for name, value in body.choices.items()}
+    choices = await served.read(request, choices_of)
     begin = time.monotonic()
     change = served.engine.switch(request.state.request_id, choices)
     # To the end, even if the client leaves: what the engine became must be known here.
@@ -143,6 +137,16 @@ async def change_switches(request: HttpRequest) -> Response:
             "seconds": round(time.monotonic() - begin, 3),
         }
     )
+
+
+def choices_of(body: dict[str, Any]) -> dict[str, str]:
+    """Switch → value; a number may be sent as such."""
+    if not body:
+        raise InputError('name a switch and its value, such as {"kv_cache": "off"}')
+    for name, value in body.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise InputError(f'{name} must be a text such as "off", or a number', param=name)
+    return {name: str(value) for name, value in body.items()}
 
 
 async def measure(request: HttpRequest) -> Response:
