@@ -63,6 +63,15 @@ def test_runs_are_there_again(tmp_path: Path, nothing_shipped: None) -> None:
     assert again.get("none", HERE) is None
 
 
+def test_of_two_runs_of_one_second_the_later_comes_first(nothing_shipped: None) -> None:
+    runs, several = Runs(), [measured() for _ in range(2)]
+    several[1]["settings"] = {"seed": 1}
+    several[1] = runfile.seal({k: v for k, v in several[1].items() if k not in ("schema", "id")})
+    for run in several:
+        runs.keep(run)
+    assert ids(runs.best_first(HERE, "fake", on_gpu=False)) == [several[1]["id"], several[0]["id"]]
+
+
 def test_the_oldest_goes_first(tmp_path: Path, nothing_shipped: None) -> None:
     runs = Runs(tmp_path, most=2)
     several = [measured(f"2026-01-02T03:04:0{second}") for second in range(4)]

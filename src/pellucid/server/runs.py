@@ -83,7 +83,8 @@ class Runs:
                 run["environment"]["date"],
             )
 
-        ids = {*self._measured, *self._recorded}
+        # Sorting keeps this order among equals: of two runs of one second the later comes first.
+        ids = dict.fromkeys((*reversed(self._measured), *self._recorded))
         found = [known for run_id in ids if (known := self.get(run_id, device))]
         return sorted(found, key=rank, reverse=True)
 
