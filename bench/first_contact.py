@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,13 +35,13 @@ MODEL = str(Path(__file__).parent / "models" / "qwen3-0.6b")
 CLIENTS, PROMPT, ANSWER = 16, 256, 128
 PORT = 8437
 URL = f"http://127.0.0.1:{PORT}"
-OPTIONS = ("--load-format", "dummy", "--context-length", "4096", "--port", str(PORT))
+OPTIONS = ("--model", MODEL, "--load-format", "dummy", "--context-length", "4096")
 
 
-def start() -> tuple[subprocess.Popen[bytes], float]:
+def start(options: Sequence[str] = OPTIONS) -> tuple[subprocess.Popen[bytes], float]:
     """A server that is ready, and the seconds that it took."""
     begin = time.perf_counter()
-    command = [sys.executable, "-m", "pellucid", "serve", "--model", MODEL, *OPTIONS]
+    command = [sys.executable, "-m", "pellucid", "serve", *options, "--port", str(PORT)]
     server = subprocess.Popen(command)
     while server.poll() is None:
         try:
