@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import threading
 import time
 from typing import Any
@@ -86,8 +87,11 @@ def answer(http: httpx.Client) -> tuple[list[int], float]:
         response.raise_for_status()
         for line in response.iter_lines():
             if line.startswith("data: {"):
+                chunk = json.loads(line.removeprefix("data: "))
+                if "error" in chunk:
+                    sys.exit(f"bench/switching.py: {chunk['error']['message']}")
                 first_s = first_s or time.perf_counter() - begin
-                tokens += json.loads(line[6:])["choices"][0].get("token_ids", [])
+                tokens += chunk["choices"][0].get("token_ids", [])
     return tokens, first_s
 
 

@@ -107,3 +107,12 @@ def test_graphs_give_the_bits_of_eager(smollm2_path: Path) -> None:
     assert len(recorded["on"]) == len(recorded["off"]) > 20
     for eager, graph in zip(recorded["off"], recorded["on"], strict=True):
         assert torch.equal(eager, graph)
+
+
+@pytest.mark.gpu
+def test_steps_that_sample_nothing_stay_in_order(smollm2_path: Path) -> None:
+    """Many short chunks one behind the other, launched ahead of a device that has more to do."""
+    prompts = [[50 + n * 7 % 9000 for n in range(length)] for length in (900, 700, 800, 500)]
+    want, _ = answers(smollm2_path, prompts, overlap="off")
+    got, _ = answers(smollm2_path, prompts, overlap="on", chunked_prefill=7)
+    assert got == want

@@ -25,10 +25,12 @@ from pellucid.kernels.units import Stream
 from pellucid.model.checkpoint import open_checkpoint
 from pellucid.request import UNKNOWN, Row, SequenceStart, StepPlan
 from pellucid.runner import memory
+from pellucid.runner import runner as runner_module
 from pellucid.runner.build import extrapolate
 from pellucid.runner.machine import Machine
 from pellucid.runner.memory import Profile, check_weights_fit, naming, plan_memory
 from pellucid.runner.padded import PaddedInputs
+from pellucid.runner.runner import HostCopy
 from pellucid.runner.sequences import SequenceTable, flatten
 from pellucid.runner.shapes import (
     DECODE_ROWS,
@@ -441,3 +443,21 @@ def test_the_ledger_adds_up(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert [line.split()[0] for line in lines] == ["weights", "activations", "graphs", "KV", "left"]
     with pytest.raises(InputError, match=r"KV cache does not fit.*set num_blocks to"):
         plan_memory(EngineConfig(num_blocks=10**9), spec.checkpoint.spec, gpu, 128, profile)
+
+
+def test_a_step_that_samples_nothing_is_waited_for_too(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the host would run ahead and write over inputs that the device has yet to read."""
+    waited = list[int]()
+
+    class Noted(HostCopy):
+        def tolist(self) -> list[Any]:
+            tokens = super().tolist()
+            waited.append(len(tokens))
+            return tokens
+
+    monkeypatch.setattr(runner_module, "HostCopy", Noted)
+    llm = LLM(str(tiny_folder), load_format="dummy", device="cpu", chunked_prefill=4)
+    llm.generate([[3] * 11], SamplingParams(max_tokens=2, ignore_eos=True))
+    assert waited == [0, 0, 1, 1]

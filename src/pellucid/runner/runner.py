@@ -61,9 +61,8 @@ class RunningStep:
         self._sampling = launched.sampling
         self._scored = launched.scored
         self._params = [sequences[row.seq_id].start.params for row in plan.rows]
-        drawn = launched.drawn
-        self._tokens = HostCopy(drawn.tokens) if drawn is not None else None
-        self._scores = ScoresCopy(drawn.scores) if drawn is not None and drawn.scores else None
+        self._tokens = HostCopy(launched.drawn.tokens)
+        self._scores = ScoresCopy(launched.drawn.scores) if launched.drawn.scores else None
         self._prompt_scores = {
             i: [ScoresCopy(part) for part in parts] for i, parts in launched.prompt_scores.items()
         }
@@ -71,7 +70,7 @@ class RunningStep:
     def wait(self) -> StepResult:
         """Wait for the device and read what it found."""
         results = [RowResult() for _ in self.plan.rows]
-        tokens = self._tokens.tolist() if self._tokens is not None else []
+        tokens = self._tokens.tolist()
         for i, token in zip(self._sampling, tokens, strict=True):
             if token < 0:
                 results[i].error = WHY_NO_TOKEN[token]

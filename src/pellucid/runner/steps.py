@@ -42,7 +42,9 @@ class Launched:
 
     sampling: list[int]
     """Which rows of the plan sample, in the order of `drawn`."""
-    drawn: Drawn | None = None
+    drawn: Drawn
+    """Of those rows; none, if none samples. That its tokens are on the host means that the step has
+    ended, so also a step without any has them copied."""
     scored: dict[int, int] = field(default_factory=dict)
     """For those of `sampling` that ask for log-probabilities: where in `drawn.scores` they are."""
     prompt_scores: dict[int, list[Scores]] = field(default_factory=dict)
@@ -121,7 +123,7 @@ class RaggedSteps:
         parts, cache = self._parts, self._parts.cache
         flat = flatten(rows, parts.sequences, cache.block_size)
         sampling = [i for i, row in enumerate(rows) if row.samples]
-        step = Launched(sampling)
+        step = Launched(sampling, Drawn(parts.sampled[:0], None))
         batch = self._batch(flat, rows, sampling)
         self._clock.lap("prepare")
         hidden = parts.model.forward(batch, cache, self._attention, self._clock)
@@ -240,7 +242,7 @@ class PaddedSteps:
         drawn = self._executor.run(shape, lambda: self.step(shape))
         drawn = drawn._replace(tokens=drawn.tokens[: len(sampling)])
         scored = {n: n for n in self._parts.scored(rows, sampling)}
-        return Launched(sampling, drawn if sampling else None, scored)
+        return Launched(sampling, drawn, scored)
 
     @property
     def has_missing(self) -> bool:
