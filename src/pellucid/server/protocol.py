@@ -27,6 +27,9 @@ MEASURING = (
 )
 """Why a switch is not changed now."""
 
+ENGAGED = "a measurement is running, and has the engine to itself: try again when it has ended"
+"""Why nothing else is looked at now."""
+
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """First of all: load this. Answered by `Ready` or `Fatal`."""
@@ -68,6 +71,15 @@ class Switch(msgspec.Struct, frozen=True, tag=True):
     job_id: str
     choices: dict[str, str]
     """Switch → value."""
+
+
+class ShowAttention(msgspec.Struct, frozen=True, tag=True):
+    """What the heads look at in a text, by a pass of its own between two steps. Answered by
+    `AttentionShown`; or by `Refused`."""
+
+    job_id: str
+    wish: dict[str, Any]
+    """Of `explore.attention.AttentionWish`."""
 
 
 class Imported(msgspec.Struct, frozen=True, tag=True):
@@ -129,6 +141,13 @@ class Switched(msgspec.Struct, frozen=True, tag=True):
     info: EngineInfo
 
 
+class AttentionShown(msgspec.Struct, frozen=True, tag=True):
+    """The view that was asked for."""
+
+    job_id: str
+    view: dict[str, Any]
+
+
 class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The engine's last words."""
 
@@ -137,7 +156,7 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The configuration or the checkpoint is at fault, not the program."""
 
 
-Command = Start | Add | Abort | GetStats | Measure | Switch
+Command = Start | Add | Abort | GetStats | Measure | Switch | ShowAttention
 Event = (
     Imported
     | Ready
@@ -148,6 +167,7 @@ Event = (
     | Progress
     | Measured
     | Switched
+    | AttentionShown
     | Fatal
 )
 
