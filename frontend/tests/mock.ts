@@ -10,6 +10,7 @@ import type { Capabilities, Switch, Switched } from "../src/api/types";
 import type { Calibration } from "../src/data/calibration";
 import type { Kind } from "../src/data/provenance";
 import type { RunFile } from "../src/data/runfile";
+import { lookedAt, type Wish } from "./looked";
 import { PAIRS, RECORDED } from "./recorded";
 import { HERE, sampleAnswers, sampleRun, THERE } from "./sample";
 
@@ -39,6 +40,8 @@ export interface Mock {
   switches: readonly Switch[];
   changes: Record<string, string>[];
   building: number;
+  /** What was asked to be looked into. */
+  looks: Wish[];
   key: string;
   /** Milliseconds between the events of a stream. */
   pause: number;
@@ -58,6 +61,7 @@ export async function startMock(): Promise<Mock> {
     switches: SWITCHES,
     changes: [],
     building: 30,
+    looks: [],
     key: "",
     pause: 15,
     cancelled: 0,
@@ -90,6 +94,7 @@ async function answer(mock: Mock, request: IncomingMessage, response: ServerResp
   if (path === "/explorer/v1/calibrate") return calibrate(mock, body.run as RunFile, response);
   if (path === "/explorer/v1/measure") return measure(mock, body, response);
   if (path === "/explorer/v1/switches") return change(mock, body as Record<string, string>, response);
+  if (path === "/explorer/v1/attention") return look(mock, body as unknown as Wish, response);
   if (path === "/v1/chat/completions") return chat(mock, response);
   json(response, { error: { message: "no such path" } }, 404);
 }
@@ -196,6 +201,13 @@ async function change(mock: Mock, asked: Record<string, string>, response: Serve
   const seconds = (performance.now() - begun) / 1e3;
   const answer: Switched = { switches: mock.switches, engine: CAPABILITIES.engine, seconds };
   json(response, answer);
+}
+
+function look(mock: Mock, wish: Wish, response: ServerResponse): void {
+  mock.looks.push(wish);
+  const found = lookedAt(wish);
+  if (found) return json(response, found);
+  json(response, { error: { message: "the text has too many tokens: shorten it", param: "text" } }, 400);
 }
 
 const REFUSED =

@@ -12,6 +12,7 @@ import type {
   Switched,
 } from "./types";
 import type { Answer } from "../data/answers";
+import type { Attention } from "../data/attention";
 
 /** In memory only: a reload forgets it. */
 export const apiKey = signal("");
@@ -43,6 +44,11 @@ export async function answersFor(run: unknown): Promise<Answer[]> {
 /** A machine fitted to the run; refused if the run has too few cells. */
 export async function calibrate(run: unknown): Promise<unknown> {
   return (await request("explorer/v1/calibrate", { run })).json();
+}
+
+/** What one head looks at in a text (`data/attention.ts`). */
+export async function showAttention(body: object, signal: AbortSignal): Promise<Attention> {
+  return (await (await request("explorer/v1/attention", body, signal)).json()) as Attention;
 }
 
 export function measure(

@@ -4,7 +4,16 @@
 import { SCOPES, type Measure, type Scope } from "../data/budget";
 import type { Detail } from "../data/stages";
 
-export const VIEWS = ["budget", "validation", "roofline", "chat", "switches", "runs"] as const;
+export const VIEWS = [
+  "budget",
+  "validation",
+  "roofline",
+  "attention",
+  "flash",
+  "chat",
+  "switches",
+  "runs",
+] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Link {
@@ -21,6 +30,19 @@ export interface Link {
   readonly length: number;
   /** The stage that is looked at in the roofline. */
   readonly stage: string;
+  /** The head that is looked into, counted from 0. */
+  readonly layer: number;
+  readonly head: number;
+  /** The token whose row is looked at, counted from 1; 0: the last. */
+  readonly query: number;
+  /** Of a text that is shown in tiles of several tokens. */
+  readonly cells: "max" | "mean";
+  /** Queries and keys of a flash tile; 0: as the kernel has it. */
+  readonly tile: number;
+  /** Tiles computed so far. */
+  readonly step: number;
+  /** What is looked into, if it is short; empty: the page's own sentence. */
+  readonly text: string;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -36,11 +58,20 @@ export const HOME: Link = {
   model: "off",
   length: 1024,
   stage: "attention",
+  layer: 0,
+  head: 0,
+  query: 0,
+  cells: "max",
+  tile: 0,
+  step: 0,
+  text: "",
   a: "",
   b: "",
 };
 
 const VERSION = "1";
+/** Letters of a text that the address holds; a longer one stays in the page. */
+export const BRIEF = 200;
 
 type Reader<T> = (text: string) => T | undefined;
 
@@ -50,6 +81,8 @@ const oneOf =
     choices.find((choice) => choice === text);
 
 const count: Reader<number> = (text) => (/^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined);
+const place: Reader<number> = (text) => (/^(0|[1-9]\d{0,4})$/.test(text) ? Number(text) : undefined);
+const brief: Reader<string> = (text) => (text.length <= BRIEF ? text : undefined);
 const name: Reader<string> = (text) => (/^[a-z_]{1,24}$/.test(text) ? text : undefined);
 const id: Reader<string> = (text) => (/^[0-9a-f]{0,64}$/.test(text) ? text : undefined);
 
@@ -63,6 +96,13 @@ const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   model: oneOf("on", "off"),
   length: count,
   stage: name,
+  layer: place,
+  head: place,
+  query: place,
+  cells: oneOf("max", "mean"),
+  tile: place,
+  step: place,
+  text: brief,
   a: id,
   b: id,
 };

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decode, encode, HOME, VIEWS, type Link } from "../../src/state/link";
+import { BRIEF, decode, encode, HOME, VIEWS, type Link } from "../../src/state/link";
 
 const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
 const id = fc.oneof(fc.constant(""), hex);
@@ -15,6 +15,13 @@ const links: fc.Arbitrary<Link> = fc.record({
   model: fc.constantFrom("on", "off"),
   length: fc.integer({ min: 1, max: 1_000_000 }),
   stage: fc.constantFrom("attention", "mlp", "lm_head"),
+  layer: fc.integer({ min: 0, max: 200 }),
+  head: fc.integer({ min: 0, max: 200 }),
+  query: fc.integer({ min: 0, max: 512 }),
+  cells: fc.constantFrom("max", "mean"),
+  tile: fc.integer({ min: 0, max: 512 }),
+  step: fc.integer({ min: 0, max: 4096 }),
+  text: fc.string({ maxLength: BRIEF, unit: "grapheme" }).filter((text) => text.length <= BRIEF),
   a: id,
   b: id,
 });
@@ -42,6 +49,10 @@ describe("the address", () => {
 
   test("falls back field by field", () => {
     expect(decode("#v=1&phase=sideways&length=64&batch=-1&a=../etc")).toEqual({ ...HOME, length: 64 });
+    expect(decode(`#v=1&layer=-1&head=07&query=x&tile=3&text=${"a".repeat(201)}`)).toEqual({
+      ...HOME,
+      tile: 3,
+    });
     expect(decode("#v=9&phase=prefill")).toEqual(HOME);
   });
 });
