@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ from pellucid.request import Output, Request
 OPTIONS: dict[str, Any] = {
     "load_format": "dummy", "dtype": "float32", "device": "cpu", "num_blocks": 24,
     "block_size": 8, "max_seqs": 3,
+}  # fmt: skip
+TINY = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 96,
+    "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 256,
+    "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": True, "eos_token_id": 2,
 }  # fmt: skip
 IDS = tuple((7 * n * n + 3) % 96 for n in range(41))
 
@@ -188,6 +194,22 @@ def answers(engine: Engine, looks: bool) -> dict[str, list[int]]:
         for output in outputs:
             found.setdefault(output.request_id, []).extend(output.token_ids)
     return found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 0.05), ("float32", 1e-4)])
+def test_on_a_gpu_the_kernel_says_its_tiles(tmp_path: Path, dtype: str, most: float) -> None:
+    """Heads of 64 numbers, of which three share a KV head, over captured graphs and overlap."""
+    sizes = {"hidden_size": 384, "num_attention_heads": 6, "num_key_value_heads": 2}
+    (tmp_path / "config.json").write_text(json.dumps({**TINY, **sizes}))
+    engine = LLM(str(tmp_path), load_format="dummy", dtype=dtype, device="cuda", max_seqs=8).engine
+    view = show_attention(engine, AttentionWish(token_ids=IDS, tiles=True, thumbnails=True))
+    assert view["backend"] == "flash" and view["difference"]["layer"] < most
+    flash = view["flash"]
+    assert flash["source"] == "kernel" and flash["error_to_backend"] < most
+    lines, keys = flash["kernel"]["lines"], flash["kernel"]["keys"]
+    assert (flash["block_m"], flash["block_n"]) == (lines // 3, keys)
+    assert answers(engine, looks=False) == answers(engine, looks=True)
 
 
 def test_on_the_default_model(smollm2_path: Path) -> None:
