@@ -5,6 +5,10 @@ import { eventsOf } from "./events";
 import type {
   Capabilities,
   ChatChunk,
+  Counts,
+  Curves,
+  CurvesBody,
+  Known,
   MeasureEvent,
   MeasureSettings,
   RunAnswer,
@@ -44,6 +48,18 @@ export async function answersFor(run: unknown): Promise<Answer[]> {
 export async function calibrate(run: unknown): Promise<unknown> {
   return (await request("explorer/v1/calibrate", { run })).json();
 }
+
+/** What the run's cells made its machine do. */
+export async function countsOf(run: unknown): Promise<Counts> {
+  return (await (await request("explorer/v1/counts", { run })).json()) as Counts;
+}
+
+/** Where the time would go, by the cost model. */
+export async function curvesOf(body: CurvesBody): Promise<Curves> {
+  return (await (await request("explorer/v1/curves", body)).json()) as Curves;
+}
+
+export const getKnown = (): Promise<Known> => get("explorer/v1/known");
 
 export function measure(
   settings: MeasureSettings & { force: boolean },

@@ -27,6 +27,8 @@ export function weakest(kinds: readonly Kind[]): Kind {
   return KINDS[Math.max(0, ...kinds.map((kind) => KINDS.indexOf(kind)))] ?? "spec";
 }
 
+export const isModelled = (kind: Kind): boolean => kind === "calibrated" || kind === "spec";
+
 export function isKind(value: unknown): value is Kind {
   return KINDS.some((kind) => kind === value);
 }
@@ -48,7 +50,7 @@ export class Figure {
   }
 
   /** What a model says, with its band; no sample is behind it. */
-  static modelled(value: number, lo: number, hi: number, kind: Extract<Kind, "calibrated" | "spec">): Figure {
+  static modelled(value: number, lo: number, hi: number, kind: Kind): Figure {
     return new Figure(value, { lo, hi, how: "90 % band" }, 0, kind);
   }
 

@@ -26,7 +26,7 @@ export interface Waterfall {
   readonly steps: readonly Step[];
 }
 
-const LEFT_OVER = "left over";
+export const LEFT_OVER = "left_over";
 
 /** Less than this is the rounding of sums and no step; milliseconds. */
 const NOTHING = 1e-9;
@@ -54,15 +54,17 @@ export function waterfallOf(
 }
 
 const REST: Part = {
-  key: "left_over",
-  label: LEFT_OVER,
+  key: LEFT_OVER,
+  label: "left over",
   about: "by how much the medians of the parts miss that of the whole",
   color: "#85868a",
 };
 
 /** No time, seen as often as `like` was. */
-const none = ({ n, kind }: Figure): Figure =>
-  Figure.median(
+const none = ({ n, kind }: Figure): Figure => {
+  if (n === 0) return Figure.modelled(0, 0, 0, kind);
+  return Figure.median(
     Array.from({ length: n }, () => 0),
     kind,
   );
+};

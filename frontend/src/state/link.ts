@@ -21,6 +21,10 @@ export interface Link {
   readonly length: number;
   /** The stage that is looked at in the roofline. */
   readonly stage: string;
+  /** What if: another machine and model, by name, and other switches; empty: those of the run. */
+  readonly machine: string;
+  readonly shape: string;
+  readonly set: string;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -36,6 +40,9 @@ export const HOME: Link = {
   model: "off",
   length: 1024,
   stage: "attention",
+  machine: "",
+  shape: "",
+  set: "",
   a: "",
   b: "",
 };
@@ -51,6 +58,9 @@ const oneOf =
 
 const count: Reader<number> = (text) => (/^[1-9]\d{0,8}$/.test(text) ? Number(text) : undefined);
 const name: Reader<string> = (text) => (/^[a-z_]{1,24}$/.test(text) ? text : undefined);
+const word: Reader<string> = (text) => (/^[\w.-]{0,40}$/.test(text) ? text : undefined);
+const settings: Reader<string> = (text) =>
+  /^([a-z_]+:\w+(,[a-z_]+:\w+){0,19})?$/.test(text) ? text : undefined;
 const id: Reader<string> = (text) => (/^[0-9a-f]{0,64}$/.test(text) ? text : undefined);
 
 const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
@@ -63,9 +73,21 @@ const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   model: oneOf("on", "off"),
   length: count,
   stage: name,
+  machine: word,
+  shape: word,
+  set: settings,
   a: id,
   b: id,
 };
+
+/** "kv_cache:off,attention:naive" as a record, and back. */
+export const switchesIn = (text: string): Readonly<Record<string, string>> =>
+  Object.fromEntries(text ? text.split(",").map((one) => one.split(":") as [string, string]) : []);
+export const textOf = (switches: Readonly<Record<string, string>>): string =>
+  Object.entries(switches)
+    .map(([key, value]) => `${key}:${value}`)
+    .sort()
+    .join(",");
 
 const KEYS = (Object.keys(READERS) as (keyof Link)[]).sort();
 

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { LEVELS, type Crossing } from "../data/answers";
 import { inTokens, percent, tokens } from "../data/words";
 import { KindTag } from "../parts/KindTag";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 export function Levels({ sides }: { sides: readonly Side[] }): JSX.Element {
   return (

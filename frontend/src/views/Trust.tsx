@@ -3,7 +3,7 @@
 
 import type { JSX } from "preact";
 import { percent } from "../data/words";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 import { ToValidation } from "./ToValidation";
 
 export function Trust({ side, alone }: { side: Side; alone: boolean }): JSX.Element {

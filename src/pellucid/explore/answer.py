@@ -12,7 +12,11 @@ from typing import Any
 from pellucid.explore import runfile
 from pellucid.explore.crossover import PARTS, Estimate, Kind, measured, samples_of
 
-WHOLE = {"decode": "a decode step", "prefill": "a prompt's time"}
+WHOLE = {
+    "decode": "a decode step",
+    "prefill": "a prompt's time",
+    "request": "a whole request's time",
+}
 
 
 def answers_of(run: runfile.Record, kind: Kind, seed: int = 0) -> list[dict[str, Any]]:

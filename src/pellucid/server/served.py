@@ -14,7 +14,7 @@ from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.http import read_body, understood
-from pellucid.server.runs import Runs
+from pellucid.server.runs import Fits, Runs
 from pellucid.server.supervisor import Supervisor
 from pellucid.text.tokenizer import Tokenizer
 
@@ -43,8 +43,12 @@ class Served:
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
     runs: Runs = field(default_factory=Runs)
     """Measured here, and recorded elsewhere."""
+    fits: Fits = field(default_factory=Fits)
+    """Of runs, as far as they were asked for or recorded."""
     computing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something is worked out from a run file."""
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while curves are worked out, which is a matter of a moment."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
     """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
     fixed_switches: bool = False

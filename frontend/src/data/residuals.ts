@@ -1,19 +1,13 @@
 // What a calibrated machine should take beside what a run took, stage by stage and cell by cell.
 //
-// The twin of `Point.visible` and `stage_ratios` in src/pellucid/explore/calibrate.py: only stages that
-// take a hundredth of their step are judged, and what the host does counts as one stage. What is left
-// to see of a host that is hidden behind the device says nothing of how long it would take.
+// Only stages that take a hundredth of their step are judged, and what the host does counts as one
+// stage; which these are, and what they should take, is in the calibration.
 
-import type { Loaded } from "../data/budget";
-import type { Calibration } from "../data/calibration";
-import { Figure, type Kind } from "../data/provenance";
-import type { Cell, Phase } from "../data/runfile";
-import { MODELLED, priced, type Hardware, type ModelledStage } from "./roofline";
-import type { Setup } from "./setup";
-import { loadOf } from "./work";
+import type { Calibration, ModelledCell } from "./calibration";
+import type { Loaded } from "./budget";
+import { Figure, type Kind } from "./provenance";
+import type { Cell, Phase } from "./runfile";
 
-const VISIBLE = 0.01;
-const HIDDEN = 0.05;
 const HOST_STAGES = ["queue", "tokenize", "schedule", "prepare", "host_gap", "detokenize"];
 const NS_PER_MS = 1e6;
 const MS_PER_S = 1e3;
@@ -22,7 +16,7 @@ export interface Residual {
   readonly phase: Phase;
   readonly batch: number;
   readonly length: number;
-  readonly stage: ModelledStage;
+  readonly stage: string;
   /** Whether the cell was set aside in the fit. */
   readonly heldOut: boolean;
   /** Milliseconds, both. */
@@ -35,42 +29,34 @@ export interface Residual {
 }
 
 /** All visible stages of all cells, in the run's order. */
-export function residualsOf(loaded: Loaded, { spec }: Setup, calibration: Calibration): Residual[] {
+export function residualsOf(loaded: Loaded, calibration: Calibration): Residual[] {
   return loaded.run.cells.flatMap((cell) => {
     const { phase, length, batch } = cell;
-    const load = loadOf(
-      spec,
-      { phase, length, batch, prefix: 0 },
-      calibration.choices,
-      calibration.hardware.device,
-    );
-    const { stages } = priced(load, calibration.hardware);
-    const wall = Figure.median(inMs(cell.wall_ns), loaded.kind).value;
-    const heldOut = calibration.report.held_out.some(
-      (work) => work.phase === phase && work.length === length && work.batch === batch,
-    );
-    return MODELLED.flatMap((stage): Residual[] => {
+    const told = calibration.cells.find((one) => isSame(one, cell));
+    return Object.entries(told?.stages ?? {}).flatMap(([stage, { seconds }]): Residual[] => {
       const measured = measuredOf(cell, stage, loaded.kind);
-      const least = stage === "host_gap" && load.hidesHost ? HIDDEN : VISIBLE;
-      if (!measured || measured.value < least * wall) return [];
-      // A host that is hidden behind the device takes no time at all, which has no logarithm.
-      const ms = Math.max(stages[stage].seconds * MS_PER_S, VISIBLE * VISIBLE * wall);
+      if (!measured) return [];
+      const ms = seconds * MS_PER_S;
       const modelled = modelledOf(ms, calibration.hardware);
       const ratio = ms / measured.value;
       const within = measured.value >= modelled.interval.lo && measured.value <= modelled.interval.hi;
+      const heldOut = told?.held_out ?? false;
       return [{ phase, batch, length, stage, heldOut, measured, modelled, ratio, within }];
     });
   });
 }
 
+const isSame = (one: ModelledCell, { phase, length, batch }: Cell): boolean =>
+  one.phase === phase && one.length === length && one.batch === batch;
+
 /** The median time of a stage; the host's stages summed up as `host_gap`. */
-function measuredOf({ stages_ns: stages }: Cell, stage: ModelledStage, kind: Kind): Figure | null {
+function measuredOf({ stages_ns: stages }: Cell, stage: string, kind: Kind): Figure | null {
   const keys = (stage === "host_gap" ? HOST_STAGES : [stage]).filter((key) => key in stages);
   if (keys.length === 0) return null;
   return Figure.total(keys.map((key) => Figure.median(inMs(stages[key] ?? []), kind)));
 }
 
-const modelledOf = (ms: number, { fastest, slowest, kind }: Hardware): Figure =>
+const modelledOf = (ms: number, { fastest, slowest, kind }: Calibration["hardware"]): Figure =>
   Figure.modelled(ms, ms * fastest, ms * slowest, kind);
 
 const inMs = (ns: readonly number[]): number[] => ns.map((time) => time / NS_PER_MS);

@@ -3,17 +3,16 @@
 //     intensity = flops / bytes          reached = flops / time
 //     roof(intensity) = min(peak rate, intensity · bandwidth)
 //
-// Time is measured; flops and bytes are counted from shapes (work.ts). Stages whose arithmetic is not
-// worth counting have no intensity and thus no point: they are held against the bandwidth alone.
+// Time is measured; flops and bytes are counted from shapes, by the server. Stages whose arithmetic is
+// not worth counting have no intensity and thus no point: they are held against the bandwidth alone.
 
-import type { Loaded } from "../data/budget";
-import { Figure } from "../data/provenance";
-import type { Cell, Phase } from "../data/runfile";
-import type { Limits, Setup } from "./setup";
-import { loadOf, sum, type Stage, type Work } from "./work";
+import type { Counts, Kernels, Limits } from "../api/types";
+import type { Loaded } from "./budget";
+import { Figure } from "./provenance";
+import type { Cell, Phase } from "./runfile";
 
 export interface Reached {
-  readonly stage: Stage;
+  readonly stage: string;
   readonly length: number;
   readonly flops: number;
   readonly bytes: number;
@@ -31,19 +30,6 @@ export interface Reached {
   readonly kernels: readonly Kernels[];
 }
 
-/** Kernels that are alike but for the number of their rows, all together. */
-export interface Kernels {
-  readonly kind: Work["kind"];
-  /** Elements of one of the matrices; 0: none are multiplied. */
-  readonly weights: number;
-  readonly count: number;
-  readonly flops: number;
-  readonly bytes: number;
-  readonly launches: number;
-  /** Flops that one row, or one position a token, more would take. */
-  readonly padFlops: number;
-}
-
 const NS_PER_MS = 1e6;
 const NS_PER_S = 1e9;
 
@@ -58,21 +44,18 @@ export const roofAt = (intensity: number, { flop_s, bytes_s }: Limits): number =
   Math.min(flop_s, intensity * bytes_s);
 
 /** The points of one phase at one batch, the shortest length first. */
-export function reachedBy(loaded: Loaded, setup: Setup, phase: Phase, batch: number): Reached[] {
+export function reachedBy(loaded: Loaded, counts: Counts, phase: Phase, batch: number): Reached[] {
   return loaded.run.cells
     .filter((cell) => cell.phase === phase && cell.batch === batch)
     .sort((a, b) => a.length - b.length)
-    .flatMap((cell) => reachedIn(cell, loaded, setup));
+    .flatMap((cell) => reachedIn(cell, loaded, counts));
 }
 
-function reachedIn(cell: Cell, { kind }: Loaded, { spec, choices, device, limits }: Setup): Reached[] {
+function reachedIn(cell: Cell, { kind }: Loaded, { cells, limits }: Counts): Reached[] {
   const { phase, length, batch } = cell;
-  const { groups } = loadOf(spec, { phase, length, batch, prefix: 0 }, choices, device);
-  const works = groups.flatMap(({ count, works: each }) => each.map((work) => ({ count, work })));
-  const stages = [...new Set(works.map(({ work }) => work.stage))];
-  return stages.flatMap((stage): Reached[] => {
+  const counted = cells.find((one) => one.phase === phase && one.length === length && one.batch === batch);
+  return Object.entries(counted?.stages ?? {}).flatMap(([stage, kernels]): Reached[] => {
     const times = (cell.stages_ns[stage] ?? []).filter((ns) => ns > 0);
-    const kernels = grouped(works.filter(({ work }) => work.stage === stage));
     const flops = sum(kernels.map((group) => group.flops));
     const bytes = sum(kernels.map((group) => group.bytes));
     if (times.length === 0 || bytes === 0) return [];
@@ -96,21 +79,4 @@ function reachedIn(cell: Cell, { kind }: Loaded, { spec, choices, device, limits
   });
 }
 
-/** By kind, and by size of the matrix if they multiply: chunks differ in their rows only. */
-function grouped(works: readonly { count: number; work: Work }[]): Kernels[] {
-  const groups = new Map<string, Kernels>();
-  for (const { count, work } of works) {
-    const { kind, weights } = work;
-    const before = groups.get(`${kind} ${weights}`);
-    groups.set(`${kind} ${weights}`, {
-      kind,
-      weights,
-      count: (before?.count ?? 0) + count,
-      flops: (before?.flops ?? 0) + count * work.flops,
-      bytes: (before?.bytes ?? 0) + count * work.bytes,
-      launches: (before?.launches ?? 0) + count * (work.launches + work.calls),
-      padFlops: (before?.padFlops ?? 0) + count * work.padFlops,
-    });
-  }
-  return [...groups.values()];
-}
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
