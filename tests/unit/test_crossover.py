@@ -133,7 +133,7 @@ def test_the_last_crossing_counts_where_the_share_falls_first() -> None:
     found = measured({n: [s, s] for n, s in zip(lengths, shares, strict=True)}, "measured", 8192)
     assert found["s10"].status == "found"
     assert 2048 < (found["s10"].value or 0) < 2500
-    assert found["s05"].status == "extrapolated"
+    assert found["s05"].status == "already at 64"
 
 
 @given(
@@ -183,8 +183,8 @@ def test_one_block_has_no_interval() -> None:
     assert (s10.lo, s10.hi) == (None, None)
 
 
-@pytest.mark.parametrize("lengths", [[8, 16, 32, 64], [1024, 2048, 4096]])
-def test_beyond_the_lengths_a_line_is_drawn(lengths: list[int]) -> None:
+def test_beyond_the_lengths_a_line_is_drawn() -> None:
+    lengths = [8, 16, 32, 64]
     found = crossing_of_points(lengths, [share(n) for n in lengths], 0.1, LIMIT)
     assert found.status == "extrapolated"
     assert found.value == pytest.approx(4000 / 9, abs=1)
@@ -197,7 +197,8 @@ def test_beyond_the_lengths_a_line_is_drawn(lengths: list[int]) -> None:
         ([64, 128, 256], [0.01, 0.01, 0.01], (None, "never up to 131072")),
         ([64, 128, 256], [0.0001, 0.0002, 0.0004], (70_000, "extrapolated")),
         ([64, 128, 256], [0.00001, 0.00002, 0.00004], (None, "never up to 131072")),
-        ([64, 128], [1.0, 1.0], (1, "extrapolated")),
+        ([64, 128], [1.0, 1.0], (64, "already at 64")),
+        ([64, 128, 256], [0.3, 0.2, 0.4], (64, "already at 64")),
     ],
 )
 def test_where_no_crossing_was_measured(

@@ -61,7 +61,7 @@ function compared(then: Side, now: Side): string {
 /** "at 171 tokens", "already at 1 token", "never up to 8,192 tokens". */
 function at({ value, status }: Crossing): string {
   if (value === null) return `never up to ${inTokens(Number(/\d+/.exec(status)?.[0] ?? 0))}`;
-  return status === "already at 1" ? "already at 1 token" : `at ${inTokens(value)}`;
+  return `${status.startsWith("already") ? "already " : ""}at ${inTokens(value)}`;
 }
 
 const upper = (text: string): string => text.replace(/^./, (letter) => letter.toUpperCase());

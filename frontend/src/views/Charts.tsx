@@ -99,7 +99,8 @@ function blocks({ columns, how }: Budget): string {
   const { n, interval } = column.wall;
   if (n === 0) return how;
   const made = how && `${how}, `;
-  return `${made}median of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
+  if (n === 1) return `${made}one block, so that nothing tells how far it can be trusted`;
+  return `${made}middle half of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
 }
 
 /** What the picture shows, in one sentence; the table holds the rest. */

@@ -28,7 +28,7 @@ export function Levels({ sides }: { sides: readonly Side[] }): JSX.Element {
 
 function Found({ crossing }: { crossing: Crossing }): JSX.Element {
   const { value, lo, hi, kind, status } = crossing;
-  const plain = value !== null && status !== "already at 1";
+  const plain = value !== null && !status.startsWith("already");
   return (
     <>
       <span class="number">{plain ? inTokens(value) : sized(status)}</span>

@@ -5,7 +5,7 @@ import type { JSX } from "preact";
 import { useWidth } from "../chart/useWidth";
 import { WaterfallChart } from "../chart/WaterfallChart";
 import { nearest, type Column } from "../data/budget";
-import { LEFT_OVER, waterfallOf, type Waterfall } from "../data/waterfall";
+import { waterfallOf, type Waterfall } from "../data/waterfall";
 import { duration, inTokens, signed, tokens } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { link } from "../state/navigation";
@@ -42,9 +42,6 @@ export function WaterfallOf({ sides: [a, b], names }: Props): JSX.Element | null
         paint={PAINTS[theme.value]}
         summary={summaryOf(waterfall, where, names)}
       />
-      {waterfall.steps.some(({ part }) => part.key === LEFT_OVER) && (
-        <p class="note">Left over: medians of the parts do not add up to that of the whole.</p>
-      )}
     </figure>
   );
 }

@@ -6,9 +6,9 @@
 p is 5 % (visible), 10 % (no longer negligible) and 50 % (dominant). There need be no such S:
 
     found             it lies in the range that was looked at
-    already at 1      the share is p or more from the first token on
+    already at N      the share is p or more at all lengths that were looked at, N the shortest
     never up to N     a sliding window, say, holds the share below p
-    extrapolated      it lies outside the measured lengths; a line was drawn out to it
+    extrapolated      it lies beyond the measured lengths; a line was drawn out to it
 
 Modelled, the share is a function, and bisection finds where it crosses p; the band is where it
 would cross if attention took as long as the cost model's error allows and the rest as little, and
@@ -74,7 +74,8 @@ def never(limit: int) -> Crossing:
     return Crossing(None, f"never up to {limit}")
 
 
-FROM_THE_START = Crossing(1, "already at 1")
+def already(shortest: int) -> Crossing:
+    return Crossing(shortest, f"already at {shortest}")
 
 
 # Modelled
@@ -104,7 +105,7 @@ def read_off(curve: Mapping[int, Mapping[str, float]], kind: Kind) -> dict[str, 
     for name, part in PARTS.items():
         below = [i for i, length in enumerate(lengths) if share(length) < part]
         if not below:
-            found = FROM_THE_START
+            found = already(lengths[0])
         elif below[-1] == len(lengths) - 1:
             found = never(lengths[-1])
         else:
@@ -138,7 +139,7 @@ def crossing(share: Share, part: float, limit: int) -> Crossing:
         if share(length) < part:
             return never(limit) if above is None else bisected(share, part, length, above)
         above = length
-    return FROM_THE_START
+    return already(1)
 
 
 def grid(limit: int) -> list[int]:
@@ -212,7 +213,7 @@ def crossing_of_points(
 ) -> Crossing:
     """S_p of shares that rise with their lengths, perhaps after a fall."""
     if min(shares) >= part:
-        return FROM_THE_START if lengths[0] == 1 else drawn_out(lengths, shares, part, limit)
+        return already(lengths[0])
     if shares[-1] < part:
         return drawn_out(lengths, shares, part, limit)
     logs = [math.log2(length) for length in lengths]
@@ -226,19 +227,13 @@ def crossing_of_points(
 
 
 def drawn_out(lengths: Sequence[int], shares: Sequence[float], part: float, limit: int) -> Crossing:
-    """S_p outside of the measured lengths: the odds share / (1 - share) of the three nearest
-    lengths lie on a line, which is followed to the odds of `part`."""
-    beyond = shares[-1] < part
-    nearest = slice(-NUM_DRAWN_OUT, None) if beyond else slice(NUM_DRAWN_OUT)
+    """S_p beyond the measured lengths: the odds share / (1 - share) of the last three lie on a
+    line, which is followed to the odds of `part`."""
+    nearest = slice(-NUM_DRAWN_OUT, None)
     odds = [share / max(1 - share, 1e-9) for share in shares[nearest]]
     slope, start = statistics.linear_regression(lengths[nearest], odds)
-    if slope <= 0:
-        return never(limit) if beyond else Crossing(1, "extrapolated")
-    length = math.ceil((part / (1 - part) - start) / slope)
-    if length > limit:
-        return never(limit)
-    least, most = (lengths[-1], limit) if beyond else (1, lengths[0])
-    return Crossing(min(max(length, least), most), "extrapolated")
+    length = math.ceil((part / (1 - part) - start) / slope) if slope > 0 else limit + 1
+    return never(limit) if length > limit else Crossing(max(length, lengths[-1]), "extrapolated")
 
 
 def valley(values: Sequence[float]) -> list[float]:
