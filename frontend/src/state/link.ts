@@ -4,7 +4,7 @@
 import { SCOPES, type Measure, type Scope } from "../data/budget";
 import type { Detail } from "../data/stages";
 
-export const VIEWS = ["budget", "validation", "roofline", "chat", "switches", "runs"] as const;
+export const VIEWS = ["budget", "validation", "roofline", "kv", "chat", "switches", "runs"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Link {
@@ -21,6 +21,10 @@ export interface Link {
   readonly length: number;
   /** The stage that is looked at in the roofline. */
   readonly stage: string;
+  /** The moment of the KV cache that is looked at, counted from the first one told; 0: the newest. */
+  readonly at: number;
+  /** The sequence whose blocks stand out; 0: none. */
+  readonly sequence: number;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -36,6 +40,8 @@ export const HOME: Link = {
   model: "off",
   length: 1024,
   stage: "attention",
+  at: 0,
+  sequence: 0,
   a: "",
   b: "",
 };
@@ -63,6 +69,8 @@ const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   model: oneOf("on", "off"),
   length: count,
   stage: name,
+  at: count,
+  sequence: count,
   a: id,
   b: id,
 };
