@@ -100,8 +100,13 @@ async function* stream<T>(path: string, body: unknown, signal: AbortSignal): Asy
   for await (const event of eventsOf(response.body)) yield event as T;
 }
 
-async function request(path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = { Accept: "application/json, text/event-stream" };
+export async function request(
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json, text/event-stream", ...more };
   if (apiKey.value) headers.Authorization = `Bearer ${apiKey.value}`;
   const init: RequestInit = { headers, signal: signal ?? null };
   if (body !== undefined) {

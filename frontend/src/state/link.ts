@@ -4,7 +4,7 @@
 import { SCOPES, type Measure, type Scope } from "../data/budget";
 import type { Detail } from "../data/stages";
 
-export const VIEWS = ["budget", "validation", "roofline", "chat", "switches", "runs"] as const;
+export const VIEWS = ["budget", "validation", "roofline", "kv", "chat", "switches", "runs"] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface Link {
@@ -25,6 +25,10 @@ export interface Link {
   readonly machine: string;
   readonly shape: string;
   readonly set: string;
+  /** The moment of the KV cache that is looked at, counted from the first one told; 0: the newest. */
+  readonly at: number;
+  /** The sequence whose blocks stand out; 0: none. */
+  readonly sequence: number;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -43,6 +47,8 @@ export const HOME: Link = {
   machine: "",
   shape: "",
   set: "",
+  at: 0,
+  sequence: 0,
   a: "",
   b: "",
 };
@@ -76,6 +82,8 @@ const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   machine: word,
   shape: word,
   set: settings,
+  at: count,
+  sequence: count,
   a: id,
   b: id,
 };

@@ -15,6 +15,8 @@ const links: fc.Arbitrary<Link> = fc.record({
   model: fc.constantFrom("on", "off"),
   length: fc.integer({ min: 1, max: 1_000_000 }),
   stage: fc.constantFrom("attention", "mlp", "lm_head"),
+  at: fc.nat({ max: 999_999_999 }),
+  sequence: fc.nat({ max: 999_999_999 }),
   a: id,
   b: id,
 });

@@ -70,6 +70,7 @@ ROUTES = [
     Route("/tokenizer_info", tokens.tokenizer_info),
     Route("/explorer/v1/capabilities", explorer.capabilities),
     Route("/explorer/v1/switches", explorer.change_switches, methods=["POST"]),
+    Route("/explorer/v1/events", explorer.events),
     Route("/explorer/v1/measure", explorer.measure, methods=["POST"]),
     Route("/explorer/v1/answers", modelling.answers, methods=["POST"]),
     Route("/explorer/v1/calibrate", modelling.calibrate, methods=["POST"]),

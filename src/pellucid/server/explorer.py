@@ -190,6 +190,16 @@ def progress(news: Progress) -> dict[str, Any]:
     return {"type": "progress", "done": news.done, "total": news.total, "text": text}
 
 
+async def events(request: HttpRequest) -> Response:
+    """What every step does to sequences and blocks, for as long as the client stays. A client that
+    comes back with `Last-Event-ID` goes on from there, or is told what it has missed."""
+    served = Served.of(request)
+    # The status line waits for an engine, so that a restart is a proper 503.
+    await until_disconnect(request.receive, served.engine.ready())
+    watcher = served.watchers.join(request.headers.get("last-event-id", ""))
+    return EventStream(watcher, watcher.events(served.keep_alive_s))
+
+
 async def list_runs(request: HttpRequest) -> Response:
     """The runs that this server has, the one to show first at the head."""
     served = Served.of(request)

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -43,7 +43,12 @@ from pellucid.server.protocol import (
     Start,
     Switch,
     Switched,
+    Traced,
     Unframer,
+    Unwatch,
+    Unwatched,
+    Watch,
+    Watched,
     decode_event,
     frame,
 )
@@ -174,6 +179,19 @@ class Job:
         self.close()
 
 
+class Listener(Protocol):
+    """Takes what the engine tells of its steps, at once and without waiting."""
+
+    def push(self, news: Watched | Traced | Unwatched) -> None: ...
+
+
+class NoListener:
+    """Off: what still comes is for nobody."""
+
+    def push(self, news: Watched | Traced | Unwatched) -> None:
+        pass
+
+
 async def _no_more_to_say() -> str:
     return "the engine closed the connection"
 
@@ -194,6 +212,7 @@ class EngineLink:
         self.imports_s: dict[str, float] | None = None
         """What the process's imports took, by part; None: it is not yet past them."""
         self.last_stats = EngineStats()
+        self._listener: Listener = NoListener()
         self._gone = asyncio.Event()
         self._reader = reader
         self._writer = writer
@@ -246,6 +265,15 @@ class EngineLink:
             return await self._changes[job_id]
         finally:
             del self._changes[job_id]
+
+    def watch(self, listener: Listener) -> None:
+        """Have `listener` told of every step: the state first, then what changes."""
+        self._listener = listener
+        self._send(Watch())
+
+    def unwatch(self) -> None:
+        self._listener = NoListener()
+        self._send(Unwatch())
 
     def abort(self, request_id: str) -> None:
         self._send(Abort(request_id))
@@ -326,6 +354,8 @@ class EngineLink:
             case Progress(job_id) | Measured(job_id):
                 if job := self.jobs.get(job_id):
                     job.push(event)
+            case Watched() | Traced() | Unwatched():
+                self._listener.push(event)
             case Switched(job_id, info):
                 if (change := self._changes.get(job_id)) and not change.done():
                     change.set_result(info)

@@ -16,6 +16,7 @@ from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.http import read_body, understood
 from pellucid.server.runs import Fits, Runs
 from pellucid.server.supervisor import Supervisor
+from pellucid.server.watchers import Watchers
 from pellucid.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 << 20
@@ -56,6 +57,11 @@ class Served:
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))
+    watchers: Watchers = field(init=False)
+    """Who watches the engine's steps."""
+
+    def __post_init__(self) -> None:
+        self.watchers = Watchers(self.engine)
 
     @property
     def info(self) -> EngineInfo:

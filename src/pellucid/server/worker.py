@@ -26,6 +26,7 @@ import msgspec
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.events import PoolState
 from pellucid.process import in_background, own_process, put_off_collection, wait_briefly
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.runner.early import begin_context, import_kernels
@@ -50,11 +51,17 @@ from pellucid.server.protocol import (
     Start,
     Switch,
     Switched,
+    Traced,
     Unframer,
+    Unwatch,
+    Unwatched,
+    Watch,
+    Watched,
     decode_command,
     frame,
 )
 from pellucid.stages import Laps
+from pellucid.trace import Trace
 
 RECEIVE_BYTES = 1 << 16
 GRACE_S = 2.0
@@ -73,6 +80,10 @@ class EngineLike(Protocol):
     def prepare(self) -> bool: ...
     def stats(self) -> EngineStats: ...
     def switch(self, **choices: Any) -> EngineInfo: ...
+    @property
+    def trace(self) -> Trace: ...
+    def watch(self) -> PoolState: ...
+    def unwatch(self) -> None: ...
 
 
 Report = Callable[[str, float, float, str], None]
@@ -136,6 +147,16 @@ def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int, measure
             outputs = engine.step()
             if outputs:
                 channel.send(Outputs(outputs))
+        tell(engine, channel)
+
+
+def tell(engine: EngineLike, channel: Channel) -> None:
+    """What the last step did, and what came after it, to whoever watches."""
+    if not engine.has_work:
+        engine.trace.close()  # an abort of all there was: no step comes to tell of it
+    events, dropped = engine.trace.take()
+    if events:
+        channel.send(Traced(list(events), dropped))
 
 
 def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: int) -> None:
@@ -157,6 +178,10 @@ def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: in
                 channel.send(Switched(job_id, engine.switch(**choices)))
             except InputError as error:
                 channel.send(Refused(job_id, str(error), error.param, error.code))
+        case Watch():
+            channel.send(Watched(engine.watch()))
+        case Unwatch():
+            engine.unwatch()
         case Start() | Measure():
             raise RuntimeError(f"{type(command).__name__} came out of turn")
 
@@ -206,6 +231,9 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
         while engine.has_work:
             listen()
             channel.send(Outputs(engine.step()))
+            tell(engine, channel)
+        engine.unwatch()
+        channel.send(Unwatched())
         channel.send(Measured(job_id, measure(engine, command.settings, report, listen)))
     except InputError as error:
         channel.send(Refused(job_id, str(error), error.param, error.code))
