@@ -22,6 +22,7 @@ from pellucid.errors import InputError
 from pellucid.events import PoolState
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
+from pellucid.runner.build import Parts
 from pellucid.runner.memory import naming
 from pellucid.runner.runner import RunningStep
 from pellucid.scheduler import Scheduler
@@ -63,6 +64,11 @@ class Engine:
     def config(self) -> EngineConfig:
         """What is asked for; `info` is what it came to."""
         return self._made.config
+
+    @property
+    def parts(self) -> Parts:
+        """What its steps are made of, for whoever looks inside; they change with a switch."""
+        return self._made.parts
 
     def switch(self, **choices: Any) -> EngineInfo:
         """Go on with other switches: `engine.switch(kv_cache="off")`. Returns what they came to.

@@ -261,6 +261,16 @@ def fake_measure(
     )
 
 
+def fake_look(engine: FakeEngine, wish: dict[str, Any]) -> dict[str, Any]:
+    """The wish itself; a text that begins with REFUSE or BREAK is refused, or breaks."""
+    text = bytes(t for t in wish["token_ids"] if t < 256)
+    if text.startswith(b"REFUSE"):
+        raise InputError("the fake refuses", param="text")
+    if text.startswith(b"BREAK"):
+        raise RuntimeError("the fake broke")
+    return {"wish": wish}
+
+
 def letters(index: int, count: int) -> str:
     """What answer `index` says, if nothing stops it."""
     alphabet = string.ascii_lowercase

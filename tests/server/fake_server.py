@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import openai
 import uvicorn
-from fake_engine import SPEC, FakeEngine, FakeTokenizer, fake_measure
+from fake_engine import SPEC, FakeEngine, FakeTokenizer, fake_look, fake_measure
 
 from pellucid.config import EngineConfig
 from pellucid.server.app import build_app
@@ -75,7 +75,7 @@ class ThreadHost:
         ours, theirs = socket.socketpair()
 
         def work() -> None:
-            run(lambda config: engine, theirs, fake_measure)
+            run(lambda config: engine, theirs, fake_measure, look=fake_look)
             theirs.close()
 
         self.worker = threading.Thread(target=work)

@@ -12,6 +12,7 @@ from pellucid.attention.base import (
     AttentionShape,
     PaddedAttention,
     PaddedRows,
+    TiledAttention,
 )
 from pellucid.attention.flash import FlashAttention, by_length, each_token
 from pellucid.attention.naive import NaiveAttention
@@ -25,6 +26,7 @@ __all__ = [
     "Heads",
     "PaddedAttention",
     "PaddedRows",
+    "TiledAttention",
     "make_attention",
 ]
 

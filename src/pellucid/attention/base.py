@@ -104,3 +104,12 @@ class PaddedAttention(AttentionBackend, Protocol):
 
     def most_tiles(self, num_tokens: int, num_rows: int) -> int:
         """The longest list that `tiles_of` can give for so many tokens and rows, in entries."""
+
+
+@runtime_checkable
+class TiledAttention(AttentionBackend, Protocol):
+    """A backend that can say what tiles it cuts."""
+
+    def tile_of(self, q: torch.Tensor, kv: KVLayer, shape: AttentionShape) -> tuple[int, int]:
+        """Lines and positions of a tile of a row with many new tokens; a line is one query of one
+        head."""

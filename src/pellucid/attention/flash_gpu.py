@@ -35,7 +35,8 @@ from pellucid.kernels.triton.flash import (
     make_tiles,
     most_tiles,
 )
-from pellucid.kernels.triton.flash_hopper import fits, flash_attention_hopper
+from pellucid.kernels.triton.flash_hopper import BLOCK_M, fits, flash_attention_hopper
+from pellucid.kernels.triton.flash_hopper import choose_tiling as choose_hopper_tiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,12 @@ class FlashGpuAttention:
 
     def most_tiles(self, num_tokens: int, num_rows: int) -> int:
         return most_tiles(num_tokens, num_rows, self._group, self._block_m)
+
+    def tile_of(self, q: torch.Tensor, kv: KVLayer, shape: AttentionShape) -> tuple[int, int]:
+        if fits(q, kv, window=shape.window, softcap=shape.softcap):
+            return BLOCK_M, choose_hopper_tiling(kv.block_size).block_n
+        tiling = choose_tiling(kv.head_dim, q.dtype, kv.block_size, has_copy_engine(q.device))
+        return tiling.block_m, tiling.block_n
 
     def attend(
         self,

@@ -43,13 +43,17 @@ def attend_row(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, shape: AttentionShape
 ) -> torch.Tensor:
     """q [new, heads, dim], k/v [kv_heads, context, dim] → [new, heads, dim]."""
+    v = v.repeat_interleave(q.shape[1] // len(v), dim=0)
+    return (weigh(q, k, shape).to(v.dtype) @ v).transpose(0, 1)
+
+
+def weigh(q: torch.Tensor, k: torch.Tensor, shape: AttentionShape) -> torch.Tensor:
+    """How much of each position each query takes: float32 [heads, new, context], rows sum to 1."""
     num_new, num_heads, _ = q.shape
     num_kv_heads, context, _ = k.shape
     k = k.repeat_interleave(num_heads // num_kv_heads, dim=0)
-    v = v.repeat_interleave(num_heads // num_kv_heads, dim=0)
     scores = (q.transpose(0, 1) @ k.transpose(1, 2)).float() * shape.scale  # [heads, new, context]
     if shape.softcap:
         scores = shape.softcap * torch.tanh(scores / shape.softcap)
     mask = visible(num_new, context, 0, shape.window, q.device)
-    scores = scores.masked_fill(~mask, float("-inf"))
-    return (torch.softmax(scores, dim=-1).to(v.dtype) @ v).transpose(0, 1)
+    return torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pellucid import __version__
-from pellucid.server import explorer, modelling, openai, page, tokens
+from pellucid.server import attention, explorer, modelling, openai, page, tokens
 from pellucid.server.errors import HANDLERS, to_json
 from pellucid.server.http import PAGE_FILES, Gate, is_page
 from pellucid.server.link import EngineDown
@@ -77,6 +77,7 @@ ROUTES = [
     Route("/explorer/v1/counts", modelling.counts, methods=["POST"]),
     Route("/explorer/v1/curves", modelling.curves, methods=["POST"]),
     Route("/explorer/v1/known", modelling.known),
+    Route("/explorer/v1/attention", attention.show, methods=["POST"]),
     Route("/explorer/v1/runs", explorer.list_runs),
     Route("/explorer/v1/runs/{run_id}", explorer.show_run),
     Route(PAGE_FILES + "{name}", page.asset),

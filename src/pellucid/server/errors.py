@@ -21,7 +21,7 @@ from pellucid.server.link import EngineDown
 
 LINGER_BYTES = 64 << 20
 LINGER_S = 5.0
-STATUS_OF_CODE = {"model_not_found": 404, "busy": 409, "overloaded": 429}
+STATUS_OF_CODE = {"model_not_found": 404, "busy": 409, "overloaded": 429, "view_failed": 500}
 
 
 class ApiError(Exception):

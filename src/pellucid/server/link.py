@@ -24,10 +24,12 @@ from pellucid.config import EngineConfig
 from pellucid.errors import InputError
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.server.protocol import (
+    ENGAGED,
     MEASURING,
     Abort,
     Accepted,
     Add,
+    AttentionShown,
     Command,
     Event,
     Fatal,
@@ -39,6 +41,7 @@ from pellucid.server.protocol import (
     Progress,
     Ready,
     Refused,
+    ShowAttention,
     Snapshot,
     Start,
     Switch,
@@ -221,6 +224,8 @@ class EngineLink:
         self._asking: deque[asyncio.Future[EngineStats]] = deque()
         self._changes: dict[str, asyncio.Future[EngineInfo]] = {}
         """Of switches, by the id of the call that asked for them."""
+        self._looks: dict[str, asyncio.Future[dict[str, Any]]] = {}
+        """The same for views of attention."""
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -275,6 +280,20 @@ class EngineLink:
         self._listener = NoListener()
         self._send(Unwatch())
 
+    async def attention(self, job_id: str, wish: dict[str, Any]) -> dict[str, Any]:
+        """What the heads look at in a text; `wish` is `explore.attention.AttentionWish`.
+        `InputError` if it does not fit."""
+        if self.down:
+            raise EngineDown(self.down)
+        if self.jobs:
+            raise InputError(ENGAGED, code="busy")
+        self._looks[job_id] = asyncio.get_running_loop().create_future()
+        self._send(ShowAttention(job_id, wish))
+        try:
+            return await self._looks[job_id]
+        finally:
+            del self._looks[job_id]
+
     def abort(self, request_id: str) -> None:
         self._send(Abort(request_id))
 
@@ -303,8 +322,8 @@ class EngineLink:
         for call in open_calls:
             call.fail(error)
         error = EngineDown(reason)
-        futures: list[asyncio.Future[Any]] = [self._ready, *self._asking, *self._changes.values()]
-        for waiting in futures:
+        futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
+        for waiting in [*futures, *self._changes.values(), *self._looks.values()]:
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()  # asked for here, so that nobody waiting is no warning
@@ -349,8 +368,11 @@ class EngineLink:
                     submission.refuse(request_id, error)
                 elif job := self.jobs.get(request_id):
                     job.fail(error)
-                elif (change := self._changes.get(request_id)) and not change.done():
-                    change.set_exception(error)
+                else:
+                    waited: asyncio.Future[Any] | None = self._changes.get(request_id)
+                    waited = waited or self._looks.get(request_id)
+                    if waited and not waited.done():
+                        waited.set_exception(error)
             case Progress(job_id) | Measured(job_id):
                 if job := self.jobs.get(job_id):
                     job.push(event)
@@ -359,6 +381,9 @@ class EngineLink:
             case Switched(job_id, info):
                 if (change := self._changes.get(job_id)) and not change.done():
                     change.set_result(info)
+            case AttentionShown(job_id, view):
+                if (look := self._looks.get(job_id)) and not look.done():
+                    look.set_result(view)
             case Snapshot(stats):
                 self.last_stats = stats
                 waiting = self._asking.popleft()

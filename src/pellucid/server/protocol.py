@@ -28,6 +28,9 @@ MEASURING = (
 )
 """Why a switch is not changed now."""
 
+ENGAGED = "a measurement is running, and has the engine to itself: try again when it has ended"
+"""Why nothing else is looked at now."""
+
 
 class Start(msgspec.Struct, frozen=True, tag=True):
     """First of all: load this. Answered by `Ready` or `Fatal`."""
@@ -78,6 +81,15 @@ class Watch(msgspec.Struct, frozen=True, tag=True):
 
 class Unwatch(msgspec.Struct, frozen=True, tag=True):
     """Nobody watches any more. Not answered; events on their way may still arrive."""
+
+
+class ShowAttention(msgspec.Struct, frozen=True, tag=True):
+    """What the heads look at in a text, by a pass of its own between two steps. Answered by
+    `AttentionShown`; or by `Refused`."""
+
+    job_id: str
+    wish: dict[str, Any]
+    """Of `explore.attention.AttentionWish`."""
 
 
 class Imported(msgspec.Struct, frozen=True, tag=True):
@@ -157,6 +169,13 @@ class Unwatched(msgspec.Struct, frozen=True, tag=True):
     """No events from here on: a measurement has the engine to itself."""
 
 
+class AttentionShown(msgspec.Struct, frozen=True, tag=True):
+    """The view that was asked for."""
+
+    job_id: str
+    view: dict[str, Any]
+
+
 class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The engine's last words."""
 
@@ -165,7 +184,7 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The configuration or the checkpoint is at fault, not the program."""
 
 
-Command = Start | Add | Abort | GetStats | Measure | Switch | Watch | Unwatch
+Command = Start | Add | Abort | GetStats | Measure | Switch | Watch | Unwatch | ShowAttention
 Event = (
     Imported
     | Ready
@@ -179,6 +198,7 @@ Event = (
     | Watched
     | Traced
     | Unwatched
+    | AttentionShown
     | Fatal
 )
 

@@ -50,6 +50,8 @@ class Served:
     """Held while something is worked out from a run file."""
     drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while curves are worked out, which is a matter of a moment."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the engine's process is asked for a view of attention."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
     """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
     fixed_switches: bool = False

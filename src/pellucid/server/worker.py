@@ -31,11 +31,13 @@ from pellucid.process import in_background, own_process, put_off_collection, wai
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.runner.early import begin_context, import_kernels
 from pellucid.server.protocol import (
+    ENGAGED,
     MEASURING,
     SPARE,
     Abort,
     Accepted,
     Add,
+    AttentionShown,
     Command,
     Event,
     Fatal,
@@ -47,6 +49,7 @@ from pellucid.server.protocol import (
     Progress,
     Ready,
     Refused,
+    ShowAttention,
     Snapshot,
     Start,
     Switch,
@@ -91,6 +94,8 @@ Report = Callable[[str, float, float, str], None]
 Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], dict[str, Any]]
 """Engine, settings, where to report, and what to call between steps → a run file; `InputError` if
 the settings are bad."""
+Looker = Callable[[Any, dict[str, Any]], dict[str, Any]]
+"""Engine, wish → what its heads look at; `InputError` if the wish is bad."""
 
 
 class Hangup(Exception):
@@ -131,7 +136,20 @@ class Channel:
             commands += [decode_command(body) for body in self._unframer.feed(data)]
 
 
-def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int, measure: Measurer) -> None:
+def look_at_engine(engine: Any, wish: dict[str, Any]) -> dict[str, Any]:
+    """`Looker` of a real engine."""
+    from pellucid.explore.attention import AttentionWish, show_attention  # where it is asked for
+
+    return show_attention(engine, msgspec.convert(wish, AttentionWish))
+
+
+def serve_engine(
+    engine: EngineLike,
+    channel: Channel,
+    max_waiting: int,
+    measure: Measurer,
+    look: Looker = look_at_engine,
+) -> None:
     """Step while there is work, obey between steps; raises `Hangup` when nobody listens."""
     while True:
         # An idle engine records steps that are likely to come, one between two looks at the socket.
@@ -142,6 +160,9 @@ def serve_engine(engine: EngineLike, channel: Channel, max_waiting: int, measure
                 channel.hold(commands)
                 take_measure(engine, channel, command, measure)
                 break
+            if isinstance(command, ShowAttention):
+                take_look(engine, channel, command, look)
+                continue
             obey(engine, channel, command, max_waiting)
         if engine.has_work:
             outputs = engine.step()
@@ -182,7 +203,7 @@ def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: in
             channel.send(Watched(engine.watch()))
         case Unwatch():
             engine.unwatch()
-        case Start() | Measure():
+        case Start() | Measure() | ShowAttention():
             raise RuntimeError(f"{type(command).__name__} came out of turn")
 
 
@@ -209,6 +230,9 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
                 continue
             if isinstance(other, Switch):
                 channel.send(Refused(other.job_id, MEASURING, code="busy"))
+                continue
+            if isinstance(other, ShowAttention):
+                channel.send(Refused(other.job_id, ENGAGED, code="busy"))
                 continue
             if isinstance(other, Abort):
                 engine.abort(other.request_id)
@@ -243,6 +267,21 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
         channel.hold(held)
 
 
+def take_look(engine: EngineLike, channel: Channel, command: ShowAttention, look: Looker) -> None:
+    """Look between two steps; whatever goes wrong, the answers being made go on."""
+    job_id = command.job_id
+    try:
+        channel.send(AttentionShown(job_id, look(engine, command.wish)))
+    except InputError as error:
+        channel.send(Refused(job_id, str(error), error.param, error.code))
+    except Hangup:
+        raise
+    except Exception as error:
+        traceback.print_exception(error)
+        why = f"the view could not be made: {type(error).__name__}: {error}"
+        channel.send(Refused(job_id, why, code="view_failed"))
+
+
 def check_load(engine: EngineLike, request: Request, max_waiting: int) -> None:
     """Refuse what would wait too long: a queue without end helps nobody."""
     num_waiting = engine.stats().num_waiting
@@ -259,6 +298,7 @@ def run(
     sock: socket.socket,
     measure: Measurer,
     imports: Laps | None = None,
+    look: Looker = look_at_engine,
 ) -> int:
     """Load, serve, and on failure say why; the process's exit code.
 
@@ -272,7 +312,7 @@ def run(
             raise RuntimeError(f"expected Start, not {type(first).__name__}")
         engine = make_engine(first.config)
         channel.send(Ready(engine.info))
-        serve_engine(engine, channel, first.config.max_waiting, measure)
+        serve_engine(engine, channel, first.config.max_waiting, measure, look)
     except Hangup:
         return 0
     except Exception as error:
