@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-const LIMIT_KIB = 60;
+const LIMIT_KIB = 90;
 const dist = fileURLToPath(new URL("../../src/pellucid/web/dist/", import.meta.url));
 
 const html = readFileSync(`${dist}index.html`, "utf8");

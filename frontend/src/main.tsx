@@ -5,6 +5,7 @@ import { followAddress, link } from "./state/navigation";
 import { openEmbedded } from "./state/embedded";
 import { idA, load } from "./state/runs";
 import { capabilities, connect } from "./state/server";
+import { fellowOf, setting } from "./state/setting";
 import { followTheme } from "./state/theme";
 import { loadLive } from "./views/Later";
 import "./styles/page.css";
@@ -25,5 +26,6 @@ if (!embedded) {
     if (!capabilities.value) return;
     void load(idA.value);
     void load(link.value.b);
+    if (setting.value) void load(fellowOf(setting.value));
   });
 }

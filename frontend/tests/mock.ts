@@ -8,10 +8,12 @@ import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Capabilities, Switch, Switched } from "../src/api/types";
 import type { Calibration } from "../src/data/calibration";
+import type { News } from "../src/data/news";
 import type { Kind } from "../src/data/provenance";
 import type { RunFile } from "../src/data/runfile";
 import { lookedAt, type Wish } from "./looked";
 import { PAIRS, RECORDED } from "./recorded";
+import { RECORDINGS } from "./recordings";
 import { HERE, sampleAnswers, sampleRun, THERE } from "./sample";
 
 // Another build than the one that is served can be tested beside it.
@@ -45,6 +47,15 @@ export interface Mock {
   key: string;
   /** Milliseconds between the events of a stream. */
   pause: number;
+  /** What the engine tells whoever watches: all of this, and what is added. */
+  events: News[];
+  /** How many are told before the connection breaks, once; 0: it does not. */
+  breakAfter: number;
+  /** What those who watch have seen before, by their word. */
+  lastIds: string[];
+  /** Completions that were asked for, and what the engine then tells. */
+  completions: Record<string, unknown>[];
+  onComplete: News[];
   /** Streams that the page closed before their end. */
   cancelled: number;
   close(): Promise<void>;
@@ -64,6 +75,11 @@ export async function startMock(): Promise<Mock> {
     looks: [],
     key: "",
     pause: 15,
+    events: [...RECORDINGS.small.file.news],
+    breakAfter: 0,
+    lastIds: [],
+    completions: [],
+    onComplete: [],
     cancelled: 0,
     close: async () => undefined,
   };
@@ -95,6 +111,12 @@ async function answer(mock: Mock, request: IncomingMessage, response: ServerResp
   if (path === "/explorer/v1/measure") return measure(mock, body, response);
   if (path === "/explorer/v1/switches") return change(mock, body as Record<string, string>, response);
   if (path === "/explorer/v1/attention") return look(mock, body as unknown as Wish, response);
+  if (path === "/explorer/v1/events") return watch(mock, request, response);
+  if (path === "/v1/completions") {
+    mock.completions.push(body);
+    mock.events.push(...mock.onComplete.splice(0));
+    return json(response, { choices: [] });
+  }
   if (path === "/v1/chat/completions") return chat(mock, response);
   json(response, { error: { message: "no such path" } }, 404);
 }
@@ -182,6 +204,25 @@ function measure(mock: Mock, body: Record<string, unknown>, response: ServerResp
     ...progress,
     { type: "run", run, answers: sampleAnswers(run) },
   ]);
+}
+
+/** All that there is from where the reader was, and what comes, until it goes. */
+async function watch(mock: Mock, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const last = String(request.headers["last-event-id"] ?? "");
+  mock.lastIds.push(last);
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  let open = true;
+  response.on("close", () => (open = false));
+  for (let place = Number(last.replace("mock-", "")); open; place++) {
+    while (open && place >= mock.events.length) await new Promise((later) => setTimeout(later, mock.pause));
+    if (mock.breakAfter && place === mock.breakAfter) {
+      mock.breakAfter = 0;
+      await new Promise((later) => setTimeout(later, 200)); // what was written is read first
+      response.destroy();
+      return;
+    }
+    response.write(`id: mock-${place + 1}\ndata: ${JSON.stringify(mock.events[place])}\n\n`);
+  }
 }
 
 /** What cannot be had is refused; what does not work with the new value becomes off. */

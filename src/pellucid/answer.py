@@ -21,8 +21,10 @@ from pellucid.request import (
     Output,
     Request,
     SamplingParams,
+    SequenceStart,
     Stats,
     TokenLogprob,
+    looks_back,
 )
 from pellucid.text.stream import Text
 
@@ -74,6 +76,17 @@ class Answer:
         """Whether log-probabilities of the prompt's tokens are still to be computed for it."""
         wanted = self.params.prompt_logprobs is not None and self._scored_by is self
         return wanted and len(self.prompt_scores) < self.num_prompt
+
+    def start(self, seq_id: int, seed: int) -> SequenceStart:
+        """What the runner learns of it before its first row."""
+        return SequenceStart(
+            seq_id=seq_id,
+            params=self.params,
+            seed=seed,
+            num_prompt=self.num_prompt,
+            num_known=len(self.tokens),
+            tokens=list(self.tokens) if looks_back(self.params) else [],
+        )
 
     def score_prompt(self, scores: Sequence[TokenLogprob], start: int) -> None:
         """Take log-probabilities of the prompt's tokens from position start + 1 on."""

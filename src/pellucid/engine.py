@@ -19,6 +19,7 @@ from pellucid.assembly import Assembly, assemble, describe, resolve_here
 from pellucid.cache.blocks import BlockPool
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.events import PoolState
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.request import EngineInfo, EngineStats, Output, Request, StepPlan
 from pellucid.runner.build import Parts
@@ -28,6 +29,7 @@ from pellucid.scheduler import Scheduler
 from pellucid.stages import Clock, Laps, NullClock
 from pellucid.switching import switched
 from pellucid.text.stream import open_text
+from pellucid.trace import NullTrace, StepTrace, Trace, pool_state
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +109,11 @@ class Engine:
 
     def step(self) -> list[Output]:
         """Move every sequence on by what the budget allows; returns what is new."""
+        outputs = self._step()
+        self.trace.close()
+        return outputs
+
+    def _step(self) -> list[Output]:
         if self._landed:
             outputs, self._landed = self._landed, []
             return outputs
@@ -153,6 +160,25 @@ class Engine:
             yield
         finally:
             self._use(before)
+
+    @property
+    def trace(self) -> Trace:
+        """Where the scheduler writes down what it does; see `watch`."""
+        return self.scheduler.trace
+
+    def watch(self) -> PoolState:
+        """From here on `trace` makes an event of each step, on top of the state returned."""
+        scheduler, before = self.scheduler, self.trace
+        step = max(before.step, self._counts.num_steps)
+        state = pool_state(
+            scheduler.pool, scheduler.running, scheduler.waiting, last_id=before.last_id, step=step
+        )
+        scheduler.trace = StepTrace(state)
+        return state
+
+    def unwatch(self) -> None:
+        """Nobody wants the events any more."""
+        self.scheduler.trace = NullTrace(self.trace.last_id, self.trace.step)
 
     def pretend(self, request_id: str, computed: int) -> None:
         """Have a waiting request begin as if `computed` tokens of its prompt were stored already.

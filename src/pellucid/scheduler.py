@@ -43,18 +43,10 @@ from pellucid.answer import Answer, token_limit
 from pellucid.cache.blocks import BlockPool, BlockTable
 from pellucid.cache.prefix import NoPrefix, Prefix, PretendedPrefix, SiblingPrefix
 from pellucid.config import EngineConfig
-from pellucid.request import (
-    UNKNOWN,
-    Output,
-    Request,
-    Row,
-    SamplingParams,
-    SequenceStart,
-    StepPlan,
-    StepResult,
-    looks_back,
-)
+from pellucid.events import Departure
+from pellucid.request import UNKNOWN, Output, Request, Row, StepPlan, StepResult
 from pellucid.text.stream import Text
+from pellucid.trace import NullTrace, Trace
 
 MOST_FAILURES = 3
 """Failed steps that a sequence may be part of without anybody being found at fault. A step that
@@ -69,6 +61,9 @@ class Sequence:
     """One answer as the scheduler sees it: tokens to compute, and blocks to keep them in."""
 
     id: int
+    """The runner's name for it, another one after each preemption."""
+    number: int
+    """People's name for it, the same to its end."""
     answer: Answer
     seed: int
     prefix: Prefix
@@ -82,10 +77,6 @@ class Sequence:
     """Whether the runner has had a row of it under its present id."""
     is_suspect: bool = False
     num_failures: int = 0
-
-    @property
-    def params(self) -> SamplingParams:
-        return self.answer.params
 
     @property
     def request_id(self) -> str:
@@ -130,6 +121,8 @@ class Scheduler:
         self.running: list[Sequence] = []
         self.expects_more = True
         self.num_preemptions = 0
+        self.trace: Trace = NullTrace()
+        """Told all that happens here."""
         self._adopt(config, chunk)
         self._eos = frozenset(eos_token_ids)
         self._now = now
@@ -164,17 +157,20 @@ class Scheduler:
             prefix: Prefix = NoPrefix()
             if leader is not None and self._keeps_kv:
                 prefix = SiblingPrefix(leader)
-            sequence = Sequence(self._new_id(), answer, base + index, prefix)
+            number = self._new_id()
+            sequence = Sequence(number, number, answer, base + index, prefix)
             leader = leader or sequence
             self.waiting.append(sequence)
+            self.trace.queued(sequence)
 
     def abort(self, request_id: str) -> None:
         """Forget the request and free its blocks; an unknown or finished one is no error."""
         self._suspects = [s for s in self._suspects if s.request_id != request_id]
         for sequence in [s for s in self.running if s.request_id == request_id]:
-            self._leave(sequence)
-        if any(s.request_id == request_id for s in self.waiting):
-            self.waiting = deque(s for s in self.waiting if s.request_id != request_id)
+            self._leave(sequence, "aborted")
+        for sequence in [s for s in self.waiting if s.request_id == request_id]:
+            self.waiting.remove(sequence)
+            self.trace.left(sequence, "aborted")
 
     def pretend(self, request_id: str, computed: int) -> None:
         """Sequences of a waiting request will begin with `computed` tokens counted as stored."""
@@ -206,12 +202,14 @@ class Scheduler:
                 budget -= count if wanted > 1 else 0
         if plan.rows:
             plan.left, self._left = self._left, []
+        self.trace.planned(plan, self.running)
         return plan
 
     def commit(self, plan: StepPlan, result: StepResult) -> list[Output]:
         """Take in what a step computed: append tokens, end what has ended, free its blocks."""
         outputs = []
         by_id = {sequence.id: sequence for sequence in self.running}
+        self.trace.landed(plan, result, by_id)
         for row, found in zip(plan.rows, result.rows, strict=True):
             sequence = by_id.get(row.seq_id)
             if sequence is None:  # ended, aborted or preempted while the step ran
@@ -227,7 +225,7 @@ class Scheduler:
                 outputs.append(output)
                 sequence.is_suspect = False
                 if output.finish_reason is not None:
-                    self._leave(sequence)
+                    self._leave(sequence, "finished")
                 elif not self._keeps_kv:
                     self._recompute_next(sequence)
         return outputs
@@ -298,6 +296,7 @@ class Scheduler:
         if not self._admission.opens(
             len(self.running), len(self.waiting), waited, self.expects_more
         ):
+            self.trace.waits(self.waiting[0], "batch")
             return
         promised = sum(self.pool.missing(s.table, s.length) for s in self.running)
         for sequence in self._admissible():
@@ -311,7 +310,9 @@ class Scheduler:
         `promised` blocks that others need."""
         found = sequence.prefix.find(sequence.length, self.pool.block_size)
         needed = self.pool.blocks_for(sequence.length) - len(found.blocks)
-        if promised + needed > self.pool.num_free or len(self.running) >= self._max_seqs:
+        lacks_blocks = promised + needed > self.pool.num_free
+        if lacks_blocks or len(self.running) >= self._max_seqs:
+            self.trace.waits(sequence, "blocks" if lacks_blocks else "rows")
             return 0
         self.waiting.remove(sequence)
         self.running.append(sequence)
@@ -319,12 +320,15 @@ class Scheduler:
         sequence.table = self.pool.share(found.blocks)
         sequence.computed = found.num_computed
         sequence.answer.started = sequence.answer.started or self._now()
+        self.trace.admitted(sequence, self.pool)
         return needed
 
     def _admissible(self) -> Iterator[Sequence]:
         """Waiting sequences in order, less those whose first tokens are just being computed."""
         for sequence in list(self.waiting):
-            if not sequence.prefix.is_pending():
+            if sequence.prefix.is_pending():
+                self.trace.waits(sequence, "sibling")
+            else:
                 yield sequence
 
     def _make_room(self, sequence: Sequence, num_tokens: int) -> bool:
@@ -336,25 +340,26 @@ class Scheduler:
             victim = self.running[-1]
             victim.answer.num_preemptions += 1
             self.num_preemptions += 1
-            self._preempt(victim)
+            self._preempt(victim, "preempted")
             if victim is sequence:
                 return False
         return True
 
     def _preempt_all(self) -> None:
         while self.running:
-            self._preempt(self.running[-1])
+            self._preempt(self.running[-1], "restarted")
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def _preempt(self, sequence: Sequence, why: Departure) -> None:
         """Its blocks are given back; it waits in front and will compute its tokens again."""
-        self._leave(sequence)
+        self._leave(sequence, why)
         sequence.computed = sequence.in_flight = 0
         sequence.is_known = False
         sequence.id = self._new_id()  # what is still in flight for the old id will be ignored
         self.waiting.appendleft(sequence)
 
-    def _leave(self, sequence: Sequence) -> None:
+    def _leave(self, sequence: Sequence, why: Departure) -> None:
         """It is no longer running."""
+        self.trace.left(sequence, why)
         self.running.remove(sequence)
         sequence.is_running = False
         self.pool.release(sequence.table)
@@ -362,7 +367,7 @@ class Scheduler:
             self._left.append(sequence.id)
 
     def _fail(self, sequence: Sequence, message: str) -> Output:
-        self._leave(sequence)
+        self._leave(sequence, "failed")
         sequence.is_suspect = False
         return sequence.answer.fail(message, self._now())
 
@@ -371,7 +376,7 @@ class Scheduler:
         start, end = sequence.computed, sequence.computed + count
         known, num_prompt = sequence.answer.tokens, sequence.num_prompt
         if not sequence.is_known:
-            plan.starts.append(_start_of(sequence))
+            plan.starts.append(sequence.answer.start(sequence.id, sequence.seed))
             sequence.is_known = True
         tokens = known[start:end]
         tokens += [UNKNOWN] * (count - len(tokens))
@@ -394,17 +399,6 @@ class Scheduler:
     def _recompute_next(self, sequence: Sequence) -> None:
         """The prefix counts as not computed, and the others come first in the next step."""
         sequence.computed = 0
+        self.trace.forgot(sequence)
         self.running.remove(sequence)
         self.running.append(sequence)
-
-
-def _start_of(sequence: Sequence) -> SequenceStart:
-    tokens = sequence.answer.tokens
-    return SequenceStart(
-        seq_id=sequence.id,
-        params=sequence.params,
-        seed=sequence.seed,
-        num_prompt=sequence.num_prompt,
-        num_known=len(tokens),
-        tokens=list(tokens) if looks_back(sequence.params) else [],
-    )

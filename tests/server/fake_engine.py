@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.events import PoolState
 from pellucid.facts import MachineFacts
 from pellucid.model.spec import ModelSpec
 from pellucid.request import (
@@ -29,6 +30,7 @@ from pellucid.request import (
 )
 from pellucid.resolve import Resolved, resolve
 from pellucid.switching import obstacles, switched
+from pellucid.trace import NullTrace, Trace
 
 BOS, EOS, PAD, ODD = 256, 257, 258, 259
 SPECIALS = {BOS: "<bos>", EOS: "<eos>", PAD: "<pad>"}
@@ -151,6 +153,16 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.aborted: list[str] = []
         self.answers: list[Answer] = []
+        self.trace: Trace = NullTrace()
+
+    def watch(self) -> PoolState:
+        """The fake has no blocks of its own to tell of; see traced_engine."""
+        return PoolState(
+            id=0, step=0, ns=0, num_blocks=NUM_BLOCKS, block_size=BLOCK_SIZE, sequences=[]
+        )
+
+    def unwatch(self) -> None:
+        self.trace = NullTrace()
 
     def add(self, request: Request) -> None:
         params = request.params

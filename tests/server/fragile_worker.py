@@ -11,7 +11,8 @@ from typing import Any
 
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
-from pellucid.server.worker import die_with_parent, measure_engine, run
+from pellucid.server.jobs import measure_engine
+from pellucid.server.worker import die_with_parent, run
 
 BAD_CONTEXT = 25
 

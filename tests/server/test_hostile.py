@@ -21,7 +21,7 @@ from real_server import engine_of
 from test_life import first_line, program, wait_for
 
 from pellucid.explore import runfile
-from pellucid.server import connections, explorer
+from pellucid.server import connections, modelling
 from pellucid.server.http import is_local
 
 RECORDED = Path(__file__).parents[2] / "bench" / "results" / "run-smollm2-cpu.json"
@@ -79,7 +79,7 @@ def test_deep_nesting(server: Running) -> None:
     assert response.status_code == 400 and "nested" in response.json()["error"]["message"]
     run = json.dumps({"run": runfile.read(RECORDED)})
     nested = f'{run[:-2]}, "x": {"[" * 900}{"]" * 900}}}}}'
-    for path in ("answers", "calibrate"):
+    for path in ("answers", "calibrate", "counts"):
         assert client.post(f"/explorer/v1/{path}", content=nested).status_code == 400
 
 
@@ -94,9 +94,9 @@ def test_a_run_file_that_would_take_for_ever(server: Running) -> None:
     content = {key: value for key, value in recorded.items() if key not in ("id", "schema")}
     spec = {**content["model"]["spec"], "num_layers": 10**8}
     deep = runfile.seal({**content, "model": {**content["model"], "spec": spec}})
-    many = runfile.seal({**content, "cells": content["cells"] * explorer.MAX_CELLS})
+    many = runfile.seal({**content, "cells": content["cells"] * modelling.MAX_CELLS})
     for run, what in ((deep, "100,000,000 layers"), (many, "896 cells")):
-        for path in ("answers", "calibrate"):
+        for path in ("answers", "calibrate", "counts"):
             response = server.http().post(f"/explorer/v1/{path}", json={"run": run})
             assert response.status_code == 400, response.text
             assert what in response.json()["error"]["message"]

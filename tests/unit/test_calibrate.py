@@ -18,11 +18,11 @@ from pellucid.errors import InputError
 from pellucid.explore import runfile
 from pellucid.explore.calibrate import (
     Calibration,
-    budgets_of,
     calibrate,
     calibration_file,
     choices_of,
     points_of,
+    seconds_of,
 )
 from pellucid.explore.crossover import modelled
 from pellucid.explore.peaks import find_hardware
@@ -111,8 +111,8 @@ def test_a_machine_is_found_again_from_its_own_times() -> None:
 def test_the_crossing_of_a_fitted_machine_is_that_of_the_machine() -> None:
     rows = calibrated().report["crossover"]
     for row in rows:
-        budgets = budgets_of(SPEC, row["phase"], row["batch"], CHOICES, TRUTH)
-        truth = modelled(budgets, TRUTH, SPEC.context_length)[row["level"]].value
+        seconds = seconds_of(SPEC, row["phase"], row["batch"], CHOICES, TRUTH)
+        truth = modelled(seconds, TRUTH, SPEC.context_length)[row["level"]].value
         assert row["modelled"]["value"] == pytest.approx(truth, rel=0.05)
     ratios = [row["ratio"] for row in rows if row["ratio"] is not None]
     assert len(ratios) > 3
@@ -186,7 +186,7 @@ def test_a_calibration_of_another_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "machine.json"
     path.write_text(json.dumps({**calibration_file(calibrated(), run_file()), "schema": 2}))
     with pytest.raises(
-        InputError, match=r"schema 2 instead of 3.*make one with pellucid calibrate"
+        InputError, match=r"schema 2 instead of 4.*make one with pellucid calibrate"
     ):
         find_hardware(str(path))
 
@@ -218,3 +218,17 @@ def test_crossover_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "recorded, 4 lengths, n=5, 2026-01-01" in capsys.readouterr().out
     assert main(["crossover", "--run", str(run), "--batch", "9"]) == 2
     assert "has 0 lengths of decode at batch 9" in capsys.readouterr().err
+
+
+def test_the_file_says_what_is_modelled_of_each_cell() -> None:
+    run, found = run_file(), calibrated()
+    file = calibration_file(found, run)
+    assert [(c["phase"], c["length"], c["batch"]) for c in file["cells"]] == [
+        (c["phase"], c["length"], c["batch"]) for c in run["cells"]
+    ]
+    assert sum(cell["held_out"] for cell in file["cells"]) == found.report["num_held_out"]
+    for cell in file["cells"]:
+        seconds = seconds_of(SPEC, cell["phase"], cell["batch"], CHOICES, found.hardware)
+        for stage, told in cell["stages"].items():
+            assert told["seconds"] == pytest.approx(seconds(cell["length"])[stage], rel=1e-3)
+            assert told["bound"] in ("compute", "bandwidth", "launch", "host")

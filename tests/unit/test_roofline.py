@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,10 +162,10 @@ def test_so_do_those_of_a_prompt(length: int, graphs: str, per_launch: float) ->
     assert found.launch_s == pytest.approx(65 * per_launch, rel=0.02)
 
 
-def launched(work: Workload, device: str = "cuda", **choices: Any) -> dict[str, int]:
+def launched(work: Workload, device: str = "cuda", **choices: Any) -> dict[str, float]:
     """How many products of qkv, one a layer and step, get onto the device in which way."""
     load = load_of(LLAMA_8B, work, replace(PLAIN, **choices), device)
-    ways: Counter[str] = Counter()
+    ways: defaultdict[str, float] = defaultdict(float)
     for group, count in load.groups.items():
         ways[group.launching] += count * sum(work.stage == "qkv" for work in group.works)
     return {way: count for way, count in ways.items() if count}
@@ -174,10 +174,10 @@ def launched(work: Workload, device: str = "cuda", **choices: Any) -> dict[str, 
 def test_steps_of_up_to_4096_tokens_are_replayed() -> None:
     """32 layers; a step is replayed or not, whatever the others of the same prompts are."""
 
-    def prompts(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
+    def prompts(length: int, batch: int = 1, **choices: Any) -> dict[str, float]:
         return launched(Workload(phase="prefill", length=length, batch=batch), **choices)
 
-    def tokens(length: int, batch: int = 1, **choices: Any) -> dict[str, int]:
+    def tokens(length: int, batch: int = 1, **choices: Any) -> dict[str, float]:
         return launched(Workload(phase="decode", length=length, batch=batch), **choices)
 
     assert prompts(4096) == {"ready": 32}

@@ -190,9 +190,19 @@ def test_an_interval_tightens_with_more_blocks() -> None:
     assert many.hi - many.lo < few.hi - few.lo
 
 
+def test_shares_add_up_to_one_and_none_is_more() -> None:
+    """Also where the timed run was slower than the plain one, or its stages longer than itself."""
+    slow = cell(timed_wall_ns=[2000, 900], stages_ns={"mlp": [1500, 950], "other": [-500, 50]})
+    for one in (cell(), slow):
+        stages = [runfile.shares(one, stage) for stage in one["stages_ns"]]
+        assert [sum(shares) for shares in zip(*stages, strict=True)] == pytest.approx([1.0, 1.0])
+        assert all(0 <= share <= 1 for shares in stages for share in shares)
+    assert runfile.shares(slow, "mlp") == pytest.approx([0.75, 1.0])
+
+
 def test_the_figures_of_a_cell() -> None:
     one = cell()
-    assert runfile.shares(one, "attention") == [0.1, 0.2]
+    assert runfile.shares(one, "attention") == pytest.approx([100 / 1100, 200 / 1300])
     assert runfile.shares(one, "draft") == [0.0, 0.0], "a stage that did not run"
     assert runfile.instrument_ratio(one) == pytest.approx(1.2)
     assert runfile.closure([one]) == pytest.approx(0.005)

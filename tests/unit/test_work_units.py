@@ -182,8 +182,8 @@ def counted(spec: ModelSpec, tokens: int) -> Kernels:
     for group, count in load_of(spec, work, Choices(), "cuda").groups.items():
         for one in group.works:
             ours = "ours" if one.kind == "matrix" else one.kind
-            kernels[one.stage][ours] += count * int(one.launches)
-            kernels[one.stage]["library"] += count * int(one.calls)
+            kernels[one.stage][ours] += int(count * one.launches)
+            kernels[one.stage]["library"] += int(count * one.calls)
     return kernels
 
 

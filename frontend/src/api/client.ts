@@ -5,6 +5,10 @@ import { eventsOf } from "./events";
 import type {
   Capabilities,
   ChatChunk,
+  Counts,
+  Curves,
+  CurvesBody,
+  Known,
   MeasureEvent,
   MeasureSettings,
   RunAnswer,
@@ -51,6 +55,18 @@ export async function showAttention(body: object, signal: AbortSignal): Promise<
   return (await (await request("explorer/v1/attention", body, signal)).json()) as Attention;
 }
 
+/** What the run's cells made its machine do. */
+export async function countsOf(run: unknown): Promise<Counts> {
+  return (await (await request("explorer/v1/counts", { run })).json()) as Counts;
+}
+
+/** Where the time would go, by the cost model. */
+export async function curvesOf(body: CurvesBody): Promise<Curves> {
+  return (await (await request("explorer/v1/curves", body)).json()) as Curves;
+}
+
+export const getKnown = (): Promise<Known> => get("explorer/v1/known");
+
 export function measure(
   settings: MeasureSettings & { force: boolean },
   signal: AbortSignal,
@@ -90,8 +106,13 @@ async function* stream<T>(path: string, body: unknown, signal: AbortSignal): Asy
   for await (const event of eventsOf(response.body)) yield event as T;
 }
 
-async function request(path: string, body?: unknown, signal?: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = { Accept: "application/json, text/event-stream" };
+export async function request(
+  path: string,
+  body?: unknown,
+  signal?: AbortSignal,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Response> {
+  const headers: Record<string, string> = { Accept: "application/json, text/event-stream", ...more };
   if (apiKey.value) headers.Authorization = `Bearer ${apiKey.value}`;
   const init: RequestInit = { headers, signal: signal ?? null };
   if (body !== undefined) {

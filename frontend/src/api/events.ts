@@ -3,8 +3,13 @@
 
 const DONE = "[DONE]";
 
-export async function* eventsOf(body: ReadableStream<Uint8Array>): AsyncGenerator<unknown> {
+/** `onId` is told the id of an event before the event comes. */
+export async function* eventsOf(
+  body: ReadableStream<Uint8Array>,
+  onId?: (id: string) => void,
+): AsyncGenerator<unknown> {
   for await (const line of linesOf(body)) {
+    if (line.startsWith("id:")) onId?.(line.slice(3).trim());
     if (!line.startsWith("data:")) continue; // comments keep the connection alive
     const text = line.slice(5).trim();
     if (text === DONE) return;

@@ -3,12 +3,14 @@
 import type { JSX } from "preact";
 import type { Answer } from "../data/answers";
 import { nearest, type Budget, type Measure, type Scope } from "../data/budget";
+import { isModelled } from "../data/provenance";
 import type { Paint } from "../state/theme";
 import { Axes } from "./Axes";
 import { Bands, Labels } from "./Bands";
 import { Crossings } from "./Crossings";
-import { ModelLines, tailOf } from "./ModelLines";
+import { Doubt, ModelLines, tailOf } from "./ModelLines";
 import { bandsOf, type Frame, type Scales } from "./geometry";
+import { Ghost } from "./Ghost";
 import { Points } from "./Points";
 import { Picture } from "./Picture";
 
@@ -22,6 +24,8 @@ interface Props {
   readonly budget: Budget;
   /** What the model says of the same; null: not shown. */
   readonly model: Budget | null;
+  /** What was there before; null: nothing. */
+  readonly ghost: Budget | null;
   /** Where the cursor rests. */
   readonly stops: readonly { readonly length: number }[];
   readonly answer: Answer | undefined;
@@ -35,7 +39,7 @@ interface Props {
 }
 
 export function BudgetChart(props: Props): JSX.Element {
-  const { budget, model, stops, answer, measure, frame, scales, paint } = props;
+  const { budget, model, ghost, stops, answer, measure, frame, scales, paint } = props;
   const shared = { frame, scales, paint, kind: budget.kind, bands: bandsOf(budget, measure, scales) };
   const last = budget.columns.at(-1)?.length ?? 1;
   const tail = model ? tailOf(model, last, measure, scales) : [];
@@ -50,6 +54,7 @@ export function BudgetChart(props: Props): JSX.Element {
       <Axes {...shared} measure={measure} along={ALONG[budget.phase]} />
       <Bands {...shared} />
       {model && tail.length > 0 && <Bands {...shared} kind={model.kind} bands={tail} />}
+      {ghost && <Ghost ghost={ghost} measure={measure} scales={scales} paint={paint} />}
       {model && <ModelLines {...shared} model={model} measure={measure} />}
       <path
         d={`M${scales.x(shown)} ${frame.top}V${frame.bottom}`}
@@ -58,7 +63,11 @@ export function BudgetChart(props: Props): JSX.Element {
         fill="none"
       />
       {measure === "share" && answer && <Crossings {...shared} answer={answer} />}
-      <Points {...shared} budget={budget} measure={measure} />
+      {isModelled(budget.kind) ? (
+        <Doubt {...shared} budget={budget} measure={measure} />
+      ) : (
+        <Points {...shared} budget={budget} measure={measure} />
+      )}
       <Labels {...shared} bands={tail.length > 0 ? tail : shared.bands} />
     </Picture>
   );

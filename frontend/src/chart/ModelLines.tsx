@@ -50,6 +50,26 @@ export function ModelLines({ model, measure, frame, scales, paint }: Props): JSX
   );
 }
 
+/** How high attention's border may lie in a picture that is all model. */
+export function Doubt({
+  budget,
+  measure,
+  frame,
+  scales,
+  paint,
+}: Omit<Props, "model"> & { budget: Budget }): JSX.Element {
+  return (
+    <path
+      d={doubt(budget.columns, measure, frame, scales)}
+      fill={paint.surface}
+      fill-opacity="0.45"
+      stroke={paint.ink}
+      stroke-width="0.75"
+      data-doubt="attention"
+    />
+  );
+}
+
 /** How high attention's border may lie. */
 function doubt(columns: readonly Column[], measure: Measure, frame: Frame, { x, y }: Scales): string {
   const at = (value: number): number => Math.max(y(value), frame.top);

@@ -3,7 +3,7 @@
 
 import type { JSX } from "preact";
 import { axisTime } from "../data/words";
-import type { Residual } from "../model/residuals";
+import type { Residual } from "../data/residuals";
 import type { Paint } from "../state/theme";
 import type { Frame } from "./geometry";
 import { LogAxes } from "./LogAxes";

@@ -23,6 +23,8 @@ const LEAST = 1.5;
 
 interface Props {
   readonly waterfall: Waterfall;
+  /** Of what it begins and ends with. */
+  readonly names: readonly [string, string];
   readonly width: number;
   readonly paint: Paint;
   readonly summary: string;
@@ -39,8 +41,8 @@ interface Bar {
   readonly ends: readonly [number, number];
 }
 
-export function WaterfallChart({ waterfall, width, paint, summary }: Props): JSX.Element {
-  const bars = barsOf(waterfall, paint);
+export function WaterfallChart({ waterfall, names, width, paint, summary }: Props): JSX.Element {
+  const bars = barsOf(waterfall, names, paint);
   const height = bars.length * ROW + AXIS;
   const reach = bars.flatMap(({ from, to, ends }) => [from, to, ...ends]);
   const x = linearScale([Math.min(0, ...reach), Math.max(...reach)], [LEFT, width - NUMBER]);
@@ -94,7 +96,11 @@ export function WaterfallChart({ waterfall, width, paint, summary }: Props): JSX
   );
 }
 
-function barsOf({ start, end, steps }: Waterfall, paint: Paint): Bar[] {
+function barsOf(
+  { start, end, steps }: Waterfall,
+  [from, to]: readonly [string, string],
+  paint: Paint,
+): Bar[] {
   const whole = (label: string, figure: Figure): Bar => ({
     label,
     color: paint.quiet,
@@ -113,5 +119,5 @@ function barsOf({ start, end, steps }: Waterfall, paint: Paint): Bar[] {
     to,
     ends: [from + change.interval.lo, from + change.interval.hi] as const,
   }));
-  return [whole("A", start), ...between, whole("B", end)];
+  return [whole(from, start), ...between, whole(to, end)];
 }

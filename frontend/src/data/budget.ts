@@ -1,8 +1,13 @@
 // From a run's raw samples to what is drawn: for each length, each part's milliseconds and share.
 //
-// A share is taken within a block, part / wall of the same block, and the median over blocks comes
-// last; so a block in which the machine was slow changes no share. A group's samples are the sums of
-// its stages', block by block. Medians do not add up exactly; nothing is stretched to make them.
+// A block has two runs: a plain one, whose wall time is the time that there is, and one with borders
+// between the stages, which says how that time is shared out. So a share is taken within the second,
+// part / all of it, and its milliseconds are that share of the first. What no stage claims of the
+// second is `other`.
+//
+// The figure is the mean of the middle half of the blocks, those whose wall time is neither among the
+// shortest nor among the longest, the same blocks for every part: so parts add up to the whole, and a
+// block in which the machine was slow changes nothing. How far to trust it is said by all blocks.
 
 import { Figure, KIND_WORDS, type Kind } from "./provenance";
 import type { Answer } from "./answers";
@@ -10,6 +15,7 @@ import { type Cell, type Phase, PHASES, type RunFile } from "./runfile";
 import { type Detail, type Part, partOf, partsOf } from "./stages";
 
 const NS_PER_MS = 1e6;
+const OTHER = "other";
 
 /** What a budget is of: one phase as it was measured, or the request that both make together. */
 export type Scope = Phase | "request";
@@ -58,7 +64,7 @@ export function budgetOf(loaded: Loaded, phase: Phase, batch: number, detail: De
 }
 
 /** What the columns of a budget are made of: the samples at one length, block by block. */
-export type Samples = Pick<Cell, "length" | "wall_ns" | "stages_ns">;
+export type Samples = Pick<Cell, "length" | "wall_ns" | "timed_wall_ns" | "stages_ns">;
 
 /** The budget of such samples; null if there are none. */
 export function budgetFrom(
@@ -75,27 +81,38 @@ export function budgetFrom(
 }
 
 function columnOf(cell: Samples, parts: readonly Part[], detail: Detail, kind: Kind): Column {
-  const amounts = parts.map((part) => [part.key, amountOf(cell, part.key, detail, kind)] as const);
-  const wall = Figure.median(
-    cell.wall_ns.map((ns) => ns / NS_PER_MS),
-    kind,
-  );
-  return { length: cell.length, wall, amounts: new Map(amounts) };
+  const wall = cell.wall_ns.map((ns) => ns / NS_PER_MS);
+  const middle = middleHalf(wall);
+  const claimed = sumOf(cell, (stage) => stage !== OTHER);
+  const whole = claimed.map((ns, block) => Math.max(ns, cell.timed_wall_ns[block] ?? 0));
+  const amounts = parts.map((part) => {
+    const mine = sumOf(cell, (stage) => stage !== OTHER && partOf(stage, detail) === part.key);
+    const rest =
+      part.key === partOf(OTHER, detail) ? whole.map((ns, block) => ns - (claimed[block] ?? 0)) : [];
+    const shares = whole.map((ns, block) => ((mine[block] ?? 0) + (rest[block] ?? 0)) / ns);
+    const ms = shares.map((share, block) => share * (wall[block] ?? NaN));
+    return [
+      part.key,
+      { ms: Figure.mean(ms, middle, kind), share: Figure.mean(shares, middle, kind, wall) },
+    ] as const;
+  });
+  return { length: cell.length, wall: Figure.mean(wall, middle, kind), amounts: new Map(amounts) };
 }
 
-function amountOf(cell: Samples, part: string, detail: Detail, kind: Kind): Amount {
-  const stages = Object.entries(cell.stages_ns).filter(([key]) => partOf(key, detail) === part);
-  const sums = cell.wall_ns.map((_, block) => stages.reduce((sum, [, ns]) => sum + (ns[block] ?? 0), 0));
-  return {
-    ms: Figure.median(
-      sums.map((ns) => ns / NS_PER_MS),
-      kind,
-    ),
-    share: Figure.median(
-      sums.map((ns, block) => ns / (cell.wall_ns[block] ?? NaN)),
-      kind,
-    ),
-  };
+/** The time of some stages together, block by block. */
+const sumOf = (
+  { stages_ns: stages, wall_ns: walls }: Samples,
+  counts: (stage: string) => boolean,
+): number[] =>
+  walls.map((_, block) =>
+    Object.entries(stages).reduce((sum, [stage, ns]) => sum + (counts(stage) ? (ns[block] ?? 0) : 0), 0),
+  );
+
+/** The places of the middle half of some times: of ten, five; of three, one; of two, both. */
+export function middleHalf(times: readonly number[]): number[] {
+  const order = times.map((_, place) => place).sort((a, b) => (times[a] ?? 0) - (times[b] ?? 0));
+  const left = Math.floor(times.length / 4 + (times.length % 4 === 3 ? 1 : 0));
+  return order.slice(left, times.length - left);
 }
 
 /** Where a budget's figures come from, in words. */

@@ -1,15 +1,13 @@
-// The calibration, schema 2: what `pellucid calibrate` writes and the server sends. A machine whose
+// The calibration, schema 4: what `pellucid calibrate` writes and the server sends. A machine whose
 // efficiencies were fitted to a run, and how well it predicts the cells that it was not fitted to.
 
-import type { Hardware } from "../model/roofline";
-import type { Choices, Workload } from "../model/work";
+import type { Choices, Hardware } from "../api/types";
 import { type Crossing, type Level, LEVELS } from "./answers";
 import { BadFile, count, list, number, oneOf, parse, positive, record, show, text } from "./fields";
 import { KINDS } from "./provenance";
 import { PHASES, type Phase } from "./runfile";
-import WORDS from "./words.json" with { type: "json" };
 
-export const CALIBRATION_SCHEMA = 3;
+export const CALIBRATION_SCHEMA = 4;
 
 export interface Calibration {
   readonly schema: number;
@@ -20,6 +18,24 @@ export interface Calibration {
   readonly hardware: Hardware;
   readonly choices: Choices;
   readonly report: Report;
+  readonly cells: readonly ModelledCell[];
+}
+
+/** What the stages of a cell should take, those of at least a hundredth of its step. */
+export interface ModelledCell {
+  readonly phase: Phase;
+  readonly length: number;
+  readonly batch: number;
+  /** Whether the cell was set aside in the fit. */
+  readonly held_out: boolean;
+  readonly stages: Readonly<Record<string, { readonly seconds: number; readonly bound: string }>>;
+}
+
+interface Workload {
+  readonly phase: Phase;
+  readonly length: number;
+  readonly batch: number;
+  readonly prefix: number;
 }
 
 /** Errors on the cells set aside, as parts of what was measured; shares in percentage points. */
@@ -55,7 +71,6 @@ const COSTS = [
   ...["host_s", "host_row_s", "host_token_s"],
   ...["gemm_rows", "attention_positions"],
 ];
-const SIZES = ["weight_bytes", "head_bytes", "kv_bytes", "activation_bytes"];
 const ERRORS = { stage_error: "p90", step_error: "max", share_error_points: "max" } as const;
 
 /** Whether a file calls itself a calibration, well-formed or not: it belongs to a run by its id. */
@@ -79,6 +94,7 @@ export function checkCalibration(value: unknown): Calibration {
   checkHardware(file.hardware);
   checkChoices(file.choices);
   checkReport(file.report);
+  list(file.cells, "cells").forEach(checkCell);
   return value as Calibration; // every field that the type names has been looked at
 }
 
@@ -91,14 +107,19 @@ function checkHardware(value: unknown): void {
   for (const key of COSTS) number(hardware[key], `hardware.${key}`);
 }
 
-/** The switches that bear on cost, and what each can be: `python tests/golden/make_roofline.py` writes them. */
-export const SWITCHES: Readonly<Record<string, readonly string[]>> = WORDS;
-
+/** They go back to the server as they are, which knows what they mean. */
 function checkChoices(value: unknown): void {
-  const choices = record(value, "choices");
-  for (const [key, words] of Object.entries(SWITCHES)) oneOf(choices[key], words, `choices.${key}`);
-  for (const key of [...SIZES, "chunked_prefill", "drafts", "acceptance"])
-    number(choices[key], `choices.${key}`);
+  for (const [key, choice] of Object.entries(record(value, "choices")))
+    if (typeof choice !== "string") number(choice, `choices.${key}`);
+}
+
+function checkCell(value: unknown, index: number): void {
+  const at = `cells[${index}]`;
+  const cell = record(value, at);
+  oneOf(cell.phase, PHASES, `${at}.phase`);
+  for (const key of ["length", "batch"]) count(cell[key], `${at}.${key}`);
+  for (const [stage, told] of Object.entries(record(cell.stages, `${at}.stages`)))
+    positive(record(told, `${at}.stages.${stage}`).seconds, `${at}.stages.${stage}.seconds`);
 }
 
 function checkReport(value: unknown): void {

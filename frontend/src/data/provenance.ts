@@ -27,6 +27,8 @@ export function weakest(kinds: readonly Kind[]): Kind {
   return KINDS[Math.max(0, ...kinds.map((kind) => KINDS.indexOf(kind)))] ?? "spec";
 }
 
+export const isModelled = (kind: Kind): boolean => kind === "calibrated" || kind === "spec";
+
 export function isKind(value: unknown): value is Kind {
   return KINDS.some((kind) => kind === value);
 }
@@ -47,8 +49,25 @@ export class Figure {
     return new Figure(value, interval, samples.length, kind);
   }
 
+  /**
+   * The mean of some of the samples; how far to trust it is said by all of them.
+   *
+   * weights: what each sample counts for, such as the wall time that a share is of.
+   */
+  static mean(
+    samples: readonly number[],
+    places: readonly number[],
+    kind: Kind,
+    weights?: readonly number[],
+  ): Figure {
+    const weight = (place: number): number => weights?.[place] ?? 1;
+    const total = places.reduce((sum, place) => sum + weight(place), 0);
+    const value = places.reduce((sum, place) => sum + weight(place) * (samples[place] ?? NaN), 0) / total;
+    return new Figure(value, medianOf(samples).interval, samples.length, kind);
+  }
+
   /** What a model says, with its band; no sample is behind it. */
-  static modelled(value: number, lo: number, hi: number, kind: Extract<Kind, "calibrated" | "spec">): Figure {
+  static modelled(value: number, lo: number, hi: number, kind: Kind): Figure {
     return new Figure(value, { lo, hi, how: "90 % band" }, 0, kind);
   }
 

@@ -103,6 +103,7 @@ function summed(prompt: Cell, steps: readonly Cell[], weights: readonly number[]
   return {
     length: prompt.length,
     wall_ns: total((cell) => cell.wall_ns),
+    timed_wall_ns: total((cell) => cell.timed_wall_ns),
     stages_ns: Object.fromEntries(
       [...stages].map((stage) => [stage, total((cell) => cell.stages_ns[stage])]),
     ),

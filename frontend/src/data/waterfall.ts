@@ -1,8 +1,7 @@
 // From one run's wall time to another's, part by part: what each part adds or saves.
 //
-// A part that a run lacks took no time there. Medians of parts do not add up to the median of the
-// whole; what is left over is a step of its own, so that the last step ends where it should and
-// nothing is stretched to get there.
+// A part that a run lacks took no time there. Parts add up to the whole in either run, so the last step
+// ends where it should.
 
 import type { Column } from "./budget";
 import { Figure } from "./provenance";
@@ -26,11 +25,6 @@ export interface Waterfall {
   readonly steps: readonly Step[];
 }
 
-const LEFT_OVER = "left over";
-
-/** Less than this is the rounding of sums and no step; milliseconds. */
-const NOTHING = 1e-9;
-
 /** first, second: the parts of either run, in the order in which they are stacked. */
 export function waterfallOf(
   [first, second]: readonly [readonly Part[], readonly Part[]],
@@ -47,22 +41,14 @@ export function waterfallOf(
     const any = one ?? two;
     if (any) add({ part, one, two, change: Figure.difference(two ?? none(any), one ?? none(any)) });
   }
-  const sum = Figure.total(steps.map((step) => step.change));
-  const rest = Figure.difference(change, sum);
-  if (Math.abs(rest.value) > NOTHING) add({ part: REST, one: undefined, two: undefined, change: rest });
   return { start: a.wall, end: b.wall, change, steps };
 }
 
-const REST: Part = {
-  key: "left_over",
-  label: LEFT_OVER,
-  about: "by how much the medians of the parts miss that of the whole",
-  color: "#85868a",
-};
-
 /** No time, seen as often as `like` was. */
-const none = ({ n, kind }: Figure): Figure =>
-  Figure.median(
+const none = ({ n, kind }: Figure): Figure => {
+  if (n === 0) return Figure.modelled(0, 0, 0, kind);
+  return Figure.median(
     Array.from({ length: n }, () => 0),
     kind,
   );
+};

@@ -2,7 +2,9 @@
 
 import type { Loaded } from "../data/budget";
 import { asRecorded } from "../data/answers";
-import { settledCalibration } from "../state/calibration";
+import { calibrations } from "../state/calibration";
+import { counts } from "../state/counts";
+import { answersKept } from "../state/curves";
 import { DATA_ID, type Embedded } from "../state/embedded";
 
 const POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'";
@@ -12,9 +14,17 @@ export async function singleFile(title: string, runs: readonly Loaded[], hash: s
     sourceOf('script[type="module"]'),
     sourceOf('link[rel="stylesheet"], style'),
   ]);
-  const found = await Promise.all(runs.map(({ run }) => settledCalibration(run)));
-  const calibrations = found.filter((calibration) => calibration !== null);
-  const data: Embedded = { runs: runs.map(elsewhere), calibrations, hash };
+  const [fits, counted] = await Promise.all([
+    Promise.all(runs.map(({ run }) => calibrations.settled(run))),
+    Promise.all(runs.map(({ run }) => counts.settled(run))),
+  ]);
+  const data: Embedded = {
+    runs: runs.map(elsewhere),
+    calibrations: fits.filter((fit) => fit !== null),
+    counts: counted.filter((found) => found !== null),
+    curves: answersKept(),
+    hash,
+  };
   return [
     "<!doctype html>",
     '<html lang="en">',

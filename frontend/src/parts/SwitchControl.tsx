@@ -9,13 +9,16 @@
 
 import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
-import type { Switch, SwitchValue } from "../api/types";
-import { wish, wishes } from "../state/switching";
+import type { SwitchValue } from "../api/types";
+import { effectOf } from "../state/effects";
+import { choose, chosenOf, type Row } from "../state/rows";
+import { wishes } from "../state/switching";
+import { EffectTag } from "./EffectTag";
 
 const REST_MS = 500;
 
 interface Props {
-  readonly row: Switch;
+  readonly row: Row;
   /** Its name stands beside it already. */
   readonly named?: boolean;
   /** Reasons fold away. */
@@ -25,14 +28,14 @@ interface Props {
 export function SwitchControl({ row, named = false, compact = false }: Props): JSX.Element {
   const byKey = useRef(false);
   const { key, current, values } = row;
-  const wished = wishes.value.get(key);
+  const chosen = chosenOf(row);
   const lacking = values.filter(({ value, why_not }) => why_not && value !== current);
   const reasons = lacking.length > 0 ? `why-not-${key}` : undefined;
   return (
     <div class="switch-control">
       <fieldset
         class="choice"
-        data-changing={wished !== undefined}
+        data-changing={wishes.value.has(key)}
         onKeyDown={() => (byKey.current = true)}
         onPointerDown={() => (byKey.current = false)}
       >
@@ -45,14 +48,15 @@ export function SwitchControl({ row, named = false, compact = false }: Props): J
               type="radio"
               name={`switch-${key}`}
               value={value}
-              checked={value === (wished ?? current)}
+              checked={value === chosen}
               disabled={lacking.some((one) => one.value === value)}
               aria-describedby={lacking.some((one) => one.value === value) ? reasons : undefined}
-              onChange={() => wish(key, value, byKey.current ? REST_MS : 0)}
+              onChange={() => choose(key, value, byKey.current ? REST_MS : 0)}
             />
             <span>
               {value}
               {value === row.off && value !== "off" && <small> off</small>}
+              {value !== chosen && <Would row={row} value={value} />}
             </span>
           </label>
         ))}
@@ -60,6 +64,12 @@ export function SwitchControl({ row, named = false, compact = false }: Props): J
       {reasons && <WhyNot id={reasons} lacking={lacking} compact={compact} />}
     </div>
   );
+}
+
+/** What the value would do at the cursor, where that is known. */
+function Would({ row, value }: { row: Row; value: string }): JSX.Element | null {
+  const effect = effectOf(row.key, value);
+  return effect && <EffectTag effect={effect} />;
 }
 
 interface WhyNotProps {

@@ -44,7 +44,8 @@ export const ShareNumber = ({ figure }: { figure: Figure }): JSX.Element => (
   </span>
 );
 
-export const range = ({ interval }: Figure, text: (lo: number, hi: number) => string): string =>
-  text(interval.lo, interval.hi);
+/** How far a figure can be trusted; a single block says nothing of that. */
+export const range = ({ interval, n }: Figure, text: (lo: number, hi: number) => string): string =>
+  n === 1 ? "one block" : text(interval.lo, interval.hi);
 export const source = ({ kind, n }: Figure): string =>
   n > 0 ? `${KIND_WORD[kind]}, n ${n}` : KIND_WORD[kind];

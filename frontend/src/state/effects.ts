@@ -1,61 +1,36 @@
-// What each switch does to S10 in the model of the shown run, for decode steps and for prompts.
+// What choosing another value of a switch would do to the time at the cursor, by the cost model.
 
-import { computed } from "@preact/signals";
 import type { Kind } from "../data/provenance";
-import { PHASES, type Phase } from "../data/runfile";
-import { budgetsOf, type Crossing } from "../model/crossover";
-import { effects, isModelled, type Effect } from "../model/switches";
+import { secondsAt } from "../data/curves";
+import { curveIn } from "./sides";
+import { isCurve } from "./curves";
 import { link } from "./navigation";
-import { runA } from "./runs";
-import { isSubject, subjectOf, type Subject } from "./subject";
+import { setting } from "./setting";
 
-/** S10 of a phase as the run was, and without each switch that was on. */
-export interface PhaseEffects {
-  readonly phase: Phase;
-  readonly here: Crossing;
-  readonly found: Readonly<Record<string, Effect>>;
-}
-
-export interface Effects {
+export interface Effect {
+  /** Time with the other value / time as it is. */
+  readonly ratio: number;
+  /** Milliseconds more. */
+  readonly ms: number;
   readonly kind: Kind;
-  readonly machine: string;
-  readonly batch: number;
-  /** Those that the machine was fitted to; of a data sheet, all. */
-  readonly phases: readonly PhaseEffects[];
-  readonly isModelled: (key: string) => boolean;
 }
 
-const batch = computed(() => link.value.batch); // so that nothing else in the address matters
+/** Null where it is not known; "same" where the cost model says that nothing changes. */
+export function effectOf(key: string, value: string): Effect | null {
+  const now = setting.value;
+  const { phase, batch, length } = link.value;
+  const found = now && curveIn(now, phase, batch);
+  if (!isCurve(found)) return null;
+  const { curves, curve } = found;
+  const other = curves.curves.find((one) => one.switch === key && one.value === value);
+  if (!other || curve !== curves.curves[0]) return null; // its neighbours are still on their way
+  const [here, there] = [secondsAt(curves, curve, length), secondsAt(curves, other, length)];
+  return { ratio: there / here, ms: (there - here) * 1e3, kind: curves.kind };
+}
 
-/** Worked out when it is looked at, once for each run, machine and batch. */
-export const effectsShown = computed<Effects | { readonly waiting: true } | { readonly why: string }>(() => {
-  const run = runA.value?.run;
-  if (!run) return { why: "no run is shown" };
-  const subject = subjectOf(run);
-  if (!isSubject(subject)) return subject;
-  // What was fitted to steps of one phase alone knows nothing of the other.
-  const measured = (phase: Phase): boolean => run.cells.some((cell) => cell.phase === phase);
-  const known = PHASES.filter((phase) => subject.hardware.kind === "spec" || measured(phase));
-  return effectsIn(subject, batch.value, known);
-});
-
-function effectsIn(
-  { spec, choices, hardware, limit }: Subject,
-  sequences: number,
-  known: readonly Phase[],
-): Effects {
-  return {
-    kind: hardware.kind,
-    machine: hardware.name,
-    batch: sequences,
-    phases: known.map((phase) => ({
-      phase,
-      ...effects(
-        (these) => budgetsOf(spec, { phase, batch: sequences, prefix: 0 }, these, hardware),
-        choices,
-        limit,
-      ),
-    })),
-    isModelled: (key) => isModelled(key, choices),
-  };
+/** Whether the cost model knows the switch at all; null: nothing is known yet. */
+export function isModelled(key: string): boolean | null {
+  const now = setting.value;
+  const found = now && curveIn(now, link.value.phase, link.value.batch);
+  return isCurve(found) ? !found.curves.not_modelled.includes(key) : null;
 }

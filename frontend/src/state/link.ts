@@ -10,6 +10,7 @@ export const VIEWS = [
   "roofline",
   "attention",
   "flash",
+  "kv",
   "chat",
   "switches",
   "runs",
@@ -43,6 +44,14 @@ export interface Link {
   readonly step: number;
   /** What is looked into, if it is short; empty: the page's own sentence. */
   readonly text: string;
+  /** What if: another machine and model, by name, and other switches; empty: those of the run. */
+  readonly machine: string;
+  readonly shape: string;
+  readonly set: string;
+  /** The moment of the KV cache that is looked at, counted from the first one told; 0: the newest. */
+  readonly at: number;
+  /** The sequence whose blocks stand out; 0: none. */
+  readonly sequence: number;
   /** Ids of the runs that are shown; empty: the newest, and none. */
   readonly a: string;
   readonly b: string;
@@ -65,6 +74,11 @@ export const HOME: Link = {
   tile: 0,
   step: 0,
   text: "",
+  machine: "",
+  shape: "",
+  set: "",
+  at: 0,
+  sequence: 0,
   a: "",
   b: "",
 };
@@ -84,6 +98,9 @@ const count: Reader<number> = (text) => (/^[1-9]\d{0,8}$/.test(text) ? Number(te
 const place: Reader<number> = (text) => (/^(0|[1-9]\d{0,4})$/.test(text) ? Number(text) : undefined);
 const brief: Reader<string> = (text) => (text.length <= BRIEF ? text : undefined);
 const name: Reader<string> = (text) => (/^[a-z_]{1,24}$/.test(text) ? text : undefined);
+const word: Reader<string> = (text) => (/^[\w.-]{0,40}$/.test(text) ? text : undefined);
+const settings: Reader<string> = (text) =>
+  /^([a-z_]+:\w+(,[a-z_]+:\w+){0,19})?$/.test(text) ? text : undefined;
 const id: Reader<string> = (text) => (/^[0-9a-f]{0,64}$/.test(text) ? text : undefined);
 
 const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
@@ -103,9 +120,23 @@ const READERS: { readonly [Key in keyof Link]: Reader<Link[Key]> } = {
   tile: place,
   step: place,
   text: brief,
+  machine: word,
+  shape: word,
+  set: settings,
+  at: count,
+  sequence: count,
   a: id,
   b: id,
 };
+
+/** "kv_cache:off,attention:naive" as a record, and back. */
+export const switchesIn = (text: string): Readonly<Record<string, string>> =>
+  Object.fromEntries(text ? text.split(",").map((one) => one.split(":") as [string, string]) : []);
+export const textOf = (switches: Readonly<Record<string, string>>): string =>
+  Object.entries(switches)
+    .map(([key, value]) => `${key}:${value}`)
+    .sort()
+    .join(",");
 
 const KEYS = (Object.keys(READERS) as (keyof Link)[]).sort();
 

@@ -1,33 +1,70 @@
 // The first thing to read: one sentence with the number that the page is about.
 
 import type { JSX } from "preact";
-import type { Answer as Found } from "../data/answers";
-import type { Loaded } from "../data/budget";
-import { day, inTokens, short } from "../data/words";
+import type { Crossing } from "../data/answers";
+import { nearest, SCOPE_WORDS, type Loaded } from "../data/budget";
+import { difference } from "../data/curves";
+import { day, duration, inTokens, short } from "../data/words";
+import { times } from "../data/rates";
 import { KindTag } from "../parts/KindTag";
+import { before } from "../state/before";
 import { link } from "../state/navigation";
 import { deviceOf, idA, runA, troubles } from "../state/runs";
 import { modelName, offline } from "../state/server";
-
-export function answerOf(loaded: Loaded | undefined): Found | undefined {
-  const { phase, batch } = link.value;
-  return loaded?.answers.find((answer) => answer.phase === phase && answer.batch === batch);
-}
+import { setting } from "../state/setting";
+import { isSide, sideOf, type Side } from "../state/sides";
 
 export function Answer(): JSX.Element {
   const shown = runA.value;
-  const answer = answerOf(shown);
+  const [now, then] = [setting.value, before.value];
+  const found = now && sideOf("A", now);
+  const side = isSide(found) ? found : null;
+  const ghost = then && sideOf("A", then);
   return (
     <div class="answer">
-      <h1 aria-live="polite">{glued(answer?.sentence ?? unanswered(shown))}</h1>
-      {shown && (
-        <p class="note">
-          <KindTag kind={shown.kind} more={origin(shown)} />
+      <h1 aria-live="polite">{glued(side?.answer?.sentence ?? unanswered(shown))}</h1>
+      {side && isSide(ghost) && (
+        <p class="compared" aria-live="polite">
+          {glued(compared(ghost, side))}
         </p>
+      )}
+      {shown && (
+        <p class="note">{side && !side.isMeasured ? modelled(side) : measured(side?.loaded ?? shown)}</p>
       )}
     </div>
   );
 }
+
+const measured = (loaded: Loaded): JSX.Element => <KindTag kind={loaded.kind} more={origin(loaded)} />;
+
+function modelled({ budget, loaded }: Side): JSX.Element {
+  const { machine, shape } = setting.value ?? { machine: "", shape: "" };
+  const from = machine && shape ? "" : `from ${origin(loaded)}`;
+  return <KindTag kind={budget.kind} more={[budget.how, from].filter(Boolean).join(" · ")} />;
+}
+
+/** What the last choice did: to the length from which on attention matters, and to the time. */
+function compared(then: Side, now: Side): string {
+  const [a, b] = [before.value?.switches ?? {}, setting.value?.switches ?? {}];
+  const [was, is] = [difference(b, a), difference(a, b)];
+  const column = ({ budget }: Side): number =>
+    budget.columns[nearest(budget.columns, link.value.length)]?.wall.value ?? 0;
+  const [one, two] = [column(then), column(now)];
+  const many = one > two ? `${times(one / two)} as fast` : `${times(two / one)} as long`;
+  const crossings =
+    then.answer && now.answer
+      ? `10 % ${at(now.answer.s10)} with ${is || "this"}, ${at(then.answer.s10)} with ${was || "what was before"}. `
+      : "";
+  return `${crossings}${upper(SCOPE_WORDS[now.budget.phase])} of ${inTokens(link.value.length)} takes ${duration(two)} instead of ${duration(one)}: ${many}.`;
+}
+
+/** "at 171 tokens", "already at 1 token", "never up to 8,192 tokens". */
+function at({ value, status }: Crossing): string {
+  if (value === null) return `never up to ${inTokens(Number(/\d+/.exec(status)?.[0] ?? 0))}`;
+  return `${status.startsWith("already") ? "already " : ""}at ${inTokens(value)}`;
+}
+
+const upper = (text: string): string => text.replace(/^./, (letter) => letter.toUpperCase());
 
 /** A number stays on one line with its sign. */
 const glued = (text: string): string => text.replaceAll(" %", "\u00a0%");

@@ -9,7 +9,7 @@ import { Name, range, Share, source, Time } from "../parts/cells";
 import { link } from "../state/navigation";
 import { Beside } from "./Beside";
 import { Change } from "./Change";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 export function AtCursor({ sides }: { sides: readonly Side[] }): JSX.Element | null {
   const [a, b] = sides.map((side) => ({

@@ -9,7 +9,7 @@ import type { Stop } from "../data/stops";
 import { durations, percents } from "../data/words";
 import { Heads, Name, range, Share, Time } from "../parts/cells";
 import { link } from "../state/navigation";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 interface Props {
   readonly side: Side;

@@ -1,23 +1,23 @@
 // Where the time goes at each length: picture, cursor and table of the same figures.
 
 import type { JSX } from "preact";
-import { batchesOf, budgetOf, SCOPES, type Budget, type Loaded, type Scope } from "../data/budget";
-import { requestOf } from "../data/request";
-import { stopsOf } from "../data/stops";
+import { batchesOf, SCOPES, type Loaded, type Scope } from "../data/budget";
+import { PHASES } from "../data/runfile";
 import { inTokens } from "../data/words";
 import { Choice } from "../parts/Choice";
 import { TabPanel, Tabs } from "../parts/Tabs";
-import { modelOf } from "../state/modelled";
+import { before } from "../state/before";
 import { go, link } from "../state/navigation";
 import { runA, runB } from "../state/runs";
 import { offline } from "../state/server";
-import { answerOf } from "./Answer";
+import { setting } from "../state/setting";
 import { AtCursor } from "./AtCursor";
-import { Charts, type Side } from "./Charts";
+import { Charts } from "./Charts";
 import { Levels } from "./Levels";
-import { AboutModel, ModelSwitch } from "./Model";
+import { AboutModel, AboutSetting, ModelSwitch } from "./Model";
 import { Made, OutputField, Standing } from "./Request";
 import { SaveAs } from "./Save";
+import { isSide, measuredSide, pairOf, sideOf, type Lacking as Why, type Side } from "../state/sides";
 import { Trust } from "./Trust";
 import { WaterfallOf } from "./Waterfall";
 import { WholeTable } from "./WholeTable";
@@ -63,7 +63,7 @@ export function BudgetView(): JSX.Element {
         <ModelSwitch />
       </div>
       <TabPanel name="phase" chosen={phase}>
-        <Phase sides={sidesOf(shown, runB.value)} />
+        <Phase {...pictured()} />
       </TabPanel>
     </>
   );
@@ -71,29 +71,64 @@ export function BudgetView(): JSX.Element {
 
 /** Requests only of runs that have both phases, unless the address asks for them. */
 function tabsOf({ run }: Loaded): { key: Scope; text: string }[] {
-  const { phase, batch } = link.value;
-  const scopes = SCOPES.filter(
-    (scope) => scope !== "request" || phase === scope || batchesOf(run, scope).includes(batch),
-  );
+  const { phase, machine } = link.value;
+  const both = PHASES.every((one) => run.cells.some((cell) => cell.phase === one));
+  const scopes = SCOPES.filter((scope) => scope !== "request" || phase === scope || both || machine);
   return scopes.map((key) => ({ key, text: PHASE_NAMES[key] }));
 }
 
-function Phase({ sides }: { sides: readonly Side[] }): JSX.Element {
+interface Pictured {
+  readonly sides: readonly Side[];
+  /** What was there before the last choice. */
+  readonly ghost: Side | null;
+  /** Two whose difference is shown: A and B, or what was before and what is now; or none. */
+  readonly pair: readonly Side[];
+  readonly why: Why | null;
+}
+
+/** The setting, beside another run if one is to be compared. */
+function pictured(): Pictured {
+  const now = setting.value;
+  const first = now && sideOf("A", now);
+  const other = runB.value ? measuredSide("B", runB.value) : null;
+  const sides = [isSide(first) ? first : null, other].filter((side) => side !== null);
+  const then = other ? null : before.value;
+  const ghost = then && sideOf("A", then);
+  const pair = sides.length > 1 ? sides : (now && then && pairOf(then, now)) || [];
+  return { sides, ghost: isSide(ghost) ? ghost : null, pair, why: first && !isSide(first) ? first : null };
+}
+
+function Phase({ sides, ghost, pair, why }: Pictured): JSX.Element {
   const [first] = sides;
-  if (!first) return <Lacking />;
+  if (!first)
+    return why ? (
+      <p class="empty" role="status">
+        {why.lacking}
+      </p>
+    ) : (
+      <Lacking />
+    );
   return (
     <>
-      {link.value.phase === "request" ? <Standing sides={sides} /> : <Levels sides={sides} />}
+      {link.value.phase === "request" && !first.answer ? (
+        <Standing sides={sides} />
+      ) : (
+        <Levels sides={sides} />
+      )}
       <div class="split">
-        <Charts sides={sides} />
-        {sides.length > 1 && <WaterfallOf sides={sides} />}
+        <Charts sides={sides} ghost={ghost} />
+        {pair.length > 1 && <WaterfallOf sides={pair} names={ghost ? ["before", "now"] : ["A", "B"]} />}
         <AtCursor sides={sides} />
       </div>
-      {link.value.phase === "request" && <Made />}
+      {link.value.phase === "request" && first.isMeasured && <Made />}
       <AboutModel sides={sides} />
-      {sides.map((side) => (
-        <Trust key={side.name} side={side} alone={sides.length === 1} />
-      ))}
+      {sides.map((side) =>
+        side.isMeasured ? (
+          <Trust key={side.name} side={side} alone={sides.length === 1} />
+        ) : (
+          <AboutSetting key={side.name} side={side} />
+        ),
+      )}
       <WholeTable sides={sides} />
       <SaveAs sides={sides} />
     </>
@@ -122,18 +157,6 @@ function Lacking(): JSX.Element {
       )}
     </p>
   );
-}
-
-function sidesOf(a: Loaded, b: Loaded | undefined): Side[] {
-  return [sideOf("A", a), b && sideOf("B", b)].filter((side): side is Side => Boolean(side));
-}
-
-function sideOf(name: Side["name"], loaded: Loaded): Side | null {
-  const { phase, batch, detail, output } = link.value;
-  const budget: Budget | null =
-    phase === "request" ? requestOf(loaded, batch, output, detail) : budgetOf(loaded, phase, batch, detail);
-  const model = budget && modelOf(loaded, budget, detail);
-  return budget && { name, loaded, budget, model, stops: stopsOf(budget, model), answer: answerOf(loaded) };
 }
 
 function Batches({ loaded }: { loaded: Loaded }): JSX.Element | null {

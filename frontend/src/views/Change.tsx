@@ -9,7 +9,7 @@ import type { Stop } from "../data/stops";
 import { waterfallOf } from "../data/waterfall";
 import { durations } from "../data/words";
 import { Heads, Name, range, source, Time } from "../parts/cells";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 interface Props {
   readonly a: Side;

@@ -4,33 +4,32 @@ import type { JSX } from "preact";
 import { BudgetChart } from "../chart/BudgetChart";
 import { frameOf, scalesOf } from "../chart/geometry";
 import { useWidth } from "../chart/useWidth";
-import type { Answer } from "../data/answers";
-import { originOf, SCOPE_WORDS, type Budget, type Loaded } from "../data/budget";
+import { originOf, SCOPE_WORDS, type Budget } from "../data/budget";
 import type { Stop } from "../data/stops";
 import { day } from "../data/words";
 import { KindTag } from "../parts/KindTag";
+import { forget } from "../state/before";
 import { go, link } from "../state/navigation";
 import { deviceOf } from "../state/runs";
 import { PAINTS, theme } from "../state/theme";
 import { Cursor } from "./Cursor";
+import type { Side } from "../state/sides";
 import { spoken } from "./spoken";
 
-export interface Side {
-  readonly name: "A" | "B";
-  readonly loaded: Loaded;
-  readonly budget: Budget;
-  /** The model over it; null: not asked for, or there is none. */
-  readonly model: Budget | null;
-  readonly stops: readonly Stop[];
-  readonly answer: Answer | undefined;
+interface Props {
+  readonly sides: readonly Side[];
+  /** What was drawn before: its outline stays behind the picture. */
+  readonly ghost: Side | null;
 }
 
-export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
+export function Charts({ sides, ghost }: Props): JSX.Element {
   const [element, width] = useWidth<HTMLElement>();
   const frame = frameOf(width);
   const { y: measure, length } = link.value;
   const scales = scalesOf(
-    sides.flatMap(({ budget, model }) => (model ? [budget, model] : [budget])),
+    [...sides, ...(ghost ? [ghost] : [])].flatMap(({ budget, model }) =>
+      model ? [budget, model] : [budget],
+    ),
     measure,
     frame,
   );
@@ -50,10 +49,12 @@ export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
                 )}
               </div>
             )}
+            {ghost && <Behind ghost={ghost} />}
           </figcaption>
           <BudgetChart
             budget={side.budget}
             model={side.model}
+            ghost={ghost?.budget ?? null}
             stops={side.stops}
             answer={side.answer}
             measure={measure}
@@ -71,6 +72,18 @@ export function Charts({ sides }: { sides: readonly Side[] }): JSX.Element {
   );
 }
 
+/** Whose outline it is, and a way to be rid of it. */
+function Behind({ ghost: { budget } }: { ghost: Side }): JSX.Element {
+  return (
+    <div class="behind">
+      Dashed outline: before the last choice, {originOf(budget)}{" "}
+      <button type="button" class="quiet" onClick={forget}>
+        Hide it
+      </button>
+    </div>
+  );
+}
+
 function Which({ side: { name, loaded } }: { side: Side }): JSX.Element {
   const { model, environment } = loaded.run;
   return (
@@ -84,8 +97,10 @@ function blocks({ columns, how }: Budget): string {
   const [column] = columns;
   if (!column) return "";
   const { n, interval } = column.wall;
+  if (n === 0) return how;
   const made = how && `${how}, `;
-  return `${made}median of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
+  if (n === 1) return `${made}one block, so that nothing tells how far it can be trusted`;
+  return `${made}middle half of ${n} blocks, bar: ${interval.how === "95 %" ? "95 % interval" : "least to most"}`;
 }
 
 /** What the picture shows, in one sentence; the table holds the rest. */

@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import type { Calibration } from "../data/calibration";
 import { times } from "../data/rates";
 import { percent } from "../data/words";
-import { coverageOf, coverageOfOthers, type Coverage as Covered, type Residual } from "../model/residuals";
+import { coverageOf, coverageOfOthers, type Coverage as Covered, type Residual } from "../data/residuals";
 
 interface Props {
   readonly held: readonly Residual[];

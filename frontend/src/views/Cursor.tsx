@@ -7,7 +7,7 @@ import type { Frame } from "../chart/geometry";
 import { nearest, originOf } from "../data/budget";
 import type { Stop } from "../data/stops";
 import { go, link } from "../state/navigation";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 import { spoken } from "./spoken";
 
 /** A slider's ends are half a thumb inside it; in the stylesheet too. */

@@ -114,7 +114,7 @@ function Crossover({ row, kind }: { row: CrossoverRow; kind: Loaded["kind"] }): 
 
 function Length({ crossing, kind }: { crossing: Crossing; kind: Crossing["kind"] }): JSX.Element {
   const { value, lo, hi, status } = crossing;
-  const found = value !== null && status !== "already at 1";
+  const found = value !== null && !status.startsWith("already");
   return (
     <td data-kind={kind}>
       {found ? tokens(value) : status}

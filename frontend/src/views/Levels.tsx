@@ -4,7 +4,7 @@ import type { JSX } from "preact";
 import { LEVELS, type Crossing } from "../data/answers";
 import { inTokens, percent, tokens } from "../data/words";
 import { KindTag } from "../parts/KindTag";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 export function Levels({ sides }: { sides: readonly Side[] }): JSX.Element {
   return (
@@ -28,7 +28,7 @@ export function Levels({ sides }: { sides: readonly Side[] }): JSX.Element {
 
 function Found({ crossing }: { crossing: Crossing }): JSX.Element {
   const { value, lo, hi, kind, status } = crossing;
-  const plain = value !== null && status !== "already at 1";
+  const plain = value !== null && !status.startsWith("already");
   return (
     <>
       <span class="number">{plain ? inTokens(value) : sized(status)}</span>

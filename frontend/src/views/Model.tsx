@@ -1,17 +1,19 @@
 // The switch that lays the model over what was measured, and words for where there is none.
 
 import type { JSX } from "preact";
+import type { RunFile } from "../data/runfile";
 import { inTokens, percent } from "../data/words";
-import { calibrationOf } from "../state/calibration";
-import { whyNot } from "../state/modelled";
+import { isFailed, isWaiting } from "../state/asked";
+import { calibrations } from "../state/calibration";
+import { counts } from "../state/counts";
 import { go, link } from "../state/navigation";
 import { runA } from "../state/runs";
 import { offline } from "../state/server";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 export function ModelSwitch(): JSX.Element | null {
   const run = runA.value?.run;
-  if (!run || (offline.value && calibrationOf(run) === null)) return null;
+  if (!run || (offline.value && counts.of(run) === null)) return null;
   return (
     <label class="field check">
       <input
@@ -36,6 +38,30 @@ export function AboutModel({ sides }: { sides: readonly Side[] }): JSX.Element |
         </p>
       ))}
     </>
+  );
+}
+
+/** Why there is no curve though one is asked for. */
+function whyNot(run: RunFile): string {
+  for (const found of [counts.of(run), calibrations.of(run)]) {
+    if (isFailed(found)) return found.failed;
+    if (isWaiting(found)) return "the machine is being fitted to it …";
+  }
+  return "it has no calibration here";
+}
+
+/** Of a picture that nobody measured: where it comes from, and how far to trust it. */
+export function AboutSetting({ side: { budget } }: { side: Side }): JSX.Element {
+  const wall = budget.columns[0]?.wall;
+  const [lo, hi] = wall ? [wall.interval.lo / wall.value - 1, wall.interval.hi / wall.value - 1] : [0, 0];
+  return (
+    <p class="note trust" role="status">
+      {`Nobody measured this here: it is what the cost model says${budget.how && ` with ${budget.how}`}. A stage's time may be off by ${percent(lo, 0)} to +${percent(hi, 0)}. `}
+      {budget.kind === "spec"
+        ? "The machine is that of a data sheet, so that all times are the least that it could take. "
+        : "The machine is the one that was fitted to the shown run. "}
+      The model knows one stage for all of the host&apos;s work, host gap, and no time that no stage claims.
+    </p>
   );
 }
 

@@ -5,7 +5,7 @@ import { KIND_WORDS, type Kind } from "../data/provenance";
 import { scaled, threeDigits } from "../data/rates";
 import type { Part } from "../data/stages";
 import { tokens } from "../data/words";
-import type { Reached } from "../model/reached";
+import type { Reached } from "../data/reached";
 import { Heads, Share, Time } from "../parts/cells";
 
 interface Props {

@@ -10,7 +10,7 @@ import { NumberField } from "../parts/NumberField";
 import { range, ShareNumber } from "../parts/cells";
 import { go, link } from "../state/navigation";
 import { runA } from "../state/runs";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 const MOST_OUTPUT = 1_000_000;
 

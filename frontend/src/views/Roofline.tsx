@@ -1,19 +1,18 @@
 // How near each stage comes to what the machine can do, and what holds it back.
 
 import type { JSX } from "preact";
-import { saying } from "../api/client";
+import type { Counts } from "../api/types";
 import { batchesOf, type Loaded } from "../data/budget";
 import { KIND_WORDS } from "../data/provenance";
 import { PHASES, type Phase } from "../data/runfile";
 import { partsOf, type Part } from "../data/stages";
-import { specHardware } from "../model/peaks";
-import { reachedBy, type Reached } from "../model/reached";
-import { setupOf, type Setup } from "../model/setup";
-import { sheetOf } from "../model/sheet";
+import { reachedBy, type Reached } from "../data/reached";
 import type { Roof } from "../chart/RooflineChart";
 import { Choice } from "../parts/Choice";
+import { isFailed, isWaiting } from "../state/asked";
+import { counts } from "../state/counts";
 import { go, link } from "../state/navigation";
-import { deviceOf, runA } from "../state/runs";
+import { runA } from "../state/runs";
 import { LengthRange } from "./LengthRange";
 import { ReachedTable } from "./ReachedTable";
 import { RooflineFigure } from "./RooflineFigure";
@@ -36,23 +35,30 @@ export function RooflineView(): JSX.Element {
 }
 
 function Checked({ loaded }: { loaded: Loaded }): JSX.Element {
-  try {
-    return <OneRun loaded={loaded} setup={setupOf(loaded.run)} />;
-  } catch (error) {
+  const found = counts.of(loaded.run);
+  if (isWaiting(found))
     return (
-      <p class="empty small">
-        This run does not say enough about its model and machine to draw a roof: {saying(error)}
+      <p class="empty small" role="status">
+        Counting …
       </p>
     );
-  }
+  if (isFailed(found))
+    return (
+      <p class="empty small">
+        This run does not say enough about its model and machine to draw a roof: {found.failed}
+      </p>
+    );
+  if (!found)
+    return <p class="empty small">This copy holds no counts of the run, and there is no server to ask.</p>;
+  return <OneRun loaded={loaded} counted={found} />;
 }
 
-function OneRun({ loaded, setup }: { loaded: Loaded; setup: Setup }): JSX.Element {
+function OneRun({ loaded, counted }: { loaded: Loaded; counted: Counts }): JSX.Element {
   const phases = PHASES.filter((key) => batchesOf(loaded.run, key).length > 0);
   const phase = phases.find((key) => key === link.value.phase) ?? phases[0] ?? "decode";
   const batches = batchesOf(loaded.run, phase);
   const batch = batches.find((count) => count === link.value.batch) ?? batches[0] ?? 1;
-  const reached = reachedBy(loaded, setup, phase, batch);
+  const reached = reachedBy(loaded, counted, phase, batch);
   const lengths = [...new Set(reached.map(({ length }) => length))];
   const length = nearestTo(link.value.length, lengths);
   const points = reached.filter((point) => point.length === length);
@@ -60,7 +66,7 @@ function OneRun({ loaded, setup }: { loaded: Loaded; setup: Setup }): JSX.Elemen
     reached.some(({ stage }) => stage === key),
   );
   const chosen = points.find(({ stage }) => stage === link.value.stage) ?? points[0];
-  const roofs = roofsOf(loaded, setup);
+  const roofs = roofsOf(loaded, counted);
   if (!chosen) return <p class="empty small">No stage of this run is one that the model counts.</p>;
   return (
     <>
@@ -96,10 +102,10 @@ function OneRun({ loaded, setup }: { loaded: Loaded; setup: Setup }): JSX.Elemen
         />
         <StageDetail
           loaded={loaded}
-          setup={setup}
+          counted={counted}
           point={chosen}
           label={parts.find(({ key }) => key === chosen.stage)?.label ?? chosen.stage}
-          workload={{ phase, length, batch, prefix: 0 }}
+          cell={{ phase, length, batch }}
         />
       </div>
       <ReachedTable reached={reached} parts={parts} kind={loaded.kind} />
@@ -122,12 +128,9 @@ function StageChoice({ parts, chosen }: { parts: readonly Part[]; chosen: Reache
 }
 
 /** What the machine reached in the same run, and what its maker says where that is known. */
-function roofsOf(loaded: Loaded, { limits, choices }: Setup): Roof[] {
+function roofsOf(loaded: Loaded, { limits, sheet }: Counts): Roof[] {
   const measured: Roof = { name: KIND_WORDS[loaded.kind], limits, kind: loaded.kind };
-  const sheet = sheetOf(deviceOf(loaded.run));
-  if (!sheet) return [measured];
-  const { flop_s, bytes_s } = specHardware(sheet, choices.activation_bytes);
-  return [{ name: "data sheet", limits: { flop_s, bytes_s }, kind: "spec" }, measured];
+  return sheet ? [{ name: "data sheet", limits: sheet, kind: "spec" }, measured] : [measured];
 }
 
 function nearestTo(wanted: number, lengths: readonly number[]): number {

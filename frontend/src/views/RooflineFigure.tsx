@@ -7,7 +7,7 @@ import { KIND_WORD } from "../data/provenance";
 import { scaled } from "../data/rates";
 import type { Part } from "../data/stages";
 import { percent, tokens } from "../data/words";
-import type { Reached } from "../model/reached";
+import type { Reached } from "../data/reached";
 import { KindTag } from "../parts/KindTag";
 import { go } from "../state/navigation";
 import { PAINTS, theme } from "../state/theme";

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { useState } from "preact/hooks";
 import { saying } from "../api/client";
-import { originOf, SCOPE_WORDS, type Budget } from "../data/budget";
+import { originOf, SCOPE_WORDS, type Budget, type Loaded } from "../data/budget";
 import { KIND_WORDS } from "../data/provenance";
 import { inTokens, short } from "../data/words";
 import { pngOf } from "../export/canvas";
@@ -12,11 +12,10 @@ import { pictureOf, svgText, type Plate } from "../export/picture";
 import { singleFile } from "../export/single";
 import { tidy } from "../export/tidy";
 import { encode } from "../state/link";
-import { modelsOf } from "../state/modelled";
 import { link } from "../state/navigation";
 import { deviceOf } from "../state/runs";
 import { PAINTS, theme } from "../state/theme";
-import type { Side } from "./Charts";
+import { modelOver, type Side } from "../state/sides";
 
 const PNG_SCALE = 2;
 
@@ -36,7 +35,7 @@ const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
         tidy(
           sides.map(({ loaded }) => loaded),
           link.value.output,
-          modelsOf,
+          (loaded, budgets) => modelsOf(sides, loaded, budgets),
         ),
         nameOf(sides, "csv"),
         "text/csv",
@@ -44,6 +43,13 @@ const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
   },
   { name: "HTML", save: async (sides) => download(await html(sides), nameOf(sides, "html"), "text/html") },
 ];
+
+/** All that is modelled beside a run's cells: what is drawn over them, and in their place. */
+function modelsOf(sides: readonly Side[], loaded: Loaded, budgets: readonly Budget[]): Budget[] {
+  const over = budgets.flatMap((budget) => modelOver(loaded, budget, "stages") ?? []);
+  const instead = sides.filter((side) => side.loaded === loaded && !side.isMeasured);
+  return [...over, ...instead.map(({ budget }) => budget)];
+}
 
 export function SaveAs({ sides }: { sides: readonly Side[] }): JSX.Element {
   const [trouble, setTrouble] = useState("");

@@ -10,7 +10,7 @@ import { KIND_WORD } from "../data/provenance";
 import { offBy } from "../data/rates";
 import { partsOf } from "../data/stages";
 import { duration, tokens } from "../data/words";
-import type { Residual } from "../model/residuals";
+import type { Residual } from "../data/residuals";
 import { Heads, Time } from "../parts/cells";
 import { PAINTS, theme } from "../state/theme";
 import { SaveChart } from "./SaveChart";

@@ -1,12 +1,19 @@
 // The switches beside a view, so that their effect can be watched there. Where a talk or a budget
-// leaves no room beside it they are folded away above it; without a server there are none.
+// leaves no room beside it they are folded away above it.
+//
+// They are those of the running engine while the picture is one of its own, and else those of the
+// picture: then a choice asks "what if", and no engine changes.
 
 import type { ComponentChildren, JSX } from "preact";
 import { SwitchControl } from "../parts/SwitchControl";
 import { SwitchNews } from "../parts/SwitchNews";
 import { useMedia } from "../parts/useMedia";
 import type { View } from "../state/link";
+import { rows } from "../state/rows";
 import { capabilities } from "../state/server";
+import { followsEngine } from "../state/setting";
+import { AboutEffects } from "./Effects";
+import { WhatIf } from "./WhatIf";
 
 /** Windows in which the page grows by the rail, so that charts keep their width: as in the stylesheet. */
 const WIDE = "(width >= 100rem)";
@@ -16,43 +23,56 @@ const ABOVE: readonly View[] = ["budget", "chat"];
 
 export function WithSwitches({ view, children }: { view: View; children: ComponentChildren }): JSX.Element {
   const room = useMedia(ROOM[view] ?? WIDE);
-  const wanted = capabilities.value !== null && view !== "switches"; // which shows them itself
+  const talks = view === "chat";
+  const there = talks ? capabilities.value !== null : rows.value.length > 0;
+  const wanted = there && view !== "switches"; // which shows them itself
   const beside = wanted && room;
   return (
     <div class={beside ? "railed" : ""}>
-      {beside ? <Beside /> : wanted && ABOVE.includes(view) && <Above />}
+      {beside ? <Beside talks={talks} /> : wanted && ABOVE.includes(view) && <Above talks={talks} />}
       <div>{children}</div>
     </div>
   );
 }
 
-function Beside(): JSX.Element {
+const nameOf = (talks: boolean): string =>
+  talks || followsEngine.value ? "Switches of the running engine" : "What if: switches of this picture";
+
+function Beside({ talks }: { talks: boolean }): JSX.Element {
   return (
-    <section class="rail" aria-label="Switches">
-      <h2>Switches</h2>
-      <Controls />
+    <section class="rail" aria-label={nameOf(talks)}>
+      <h2>{talks || followsEngine.value ? "Switches" : "What if"}</h2>
+      <Controls talks={talks} />
     </section>
   );
 }
 
-function Above(): JSX.Element {
+function Above({ talks }: { talks: boolean }): JSX.Element {
   return (
     <details class="rail">
-      <summary>Switches of the running engine</summary>
-      <Controls />
+      <summary>{nameOf(talks)}</summary>
+      <Controls talks={talks} />
     </details>
   );
 }
 
-function Controls(): JSX.Element {
+function Controls({ talks }: { talks: boolean }): JSX.Element {
+  const engine = talks || followsEngine.value;
+  const shown = talks ? (capabilities.value?.switches ?? []) : rows.value;
   return (
     <>
-      <SwitchNews otherwise="A choice changes the running engine; answers that are being written go on." />
+      {engine ? (
+        <SwitchNews otherwise="A choice changes the running engine; answers that are being written go on." />
+      ) : (
+        <p class="switch-news">A choice changes this picture alone, and no engine.</p>
+      )}
       <div class="switch-list">
-        {capabilities.value?.switches.map((row) => (
+        {shown.map((row) => (
           <SwitchControl key={row.key} row={row} compact />
         ))}
       </div>
+      {!talks && <AboutEffects />}
+      {!talks && <WhatIf />}
     </>
   );
 }

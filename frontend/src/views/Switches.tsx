@@ -6,7 +6,7 @@ import type { Switch } from "../api/types";
 import { SwitchControl } from "../parts/SwitchControl";
 import { SwitchNews } from "../parts/SwitchNews";
 import { capabilities } from "../state/server";
-import { AboutEffects, EffectOf } from "./Effects";
+import { AboutEffects } from "./Effects";
 
 const EXACTNESS: Record<string, string> = {
   bit: "The same bits either way",
@@ -56,7 +56,6 @@ function Row({ row }: { row: Switch }): JSX.Element {
           </code>
         </p>
       </div>
-      <EffectOf name={row.key} />
       <details>
         <summary>
           What it does<span class="hidden">: {row.key}</span>

@@ -3,7 +3,7 @@
 
 import type { JSX } from "preact";
 import { percent } from "../data/words";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 import { ToValidation } from "./ToValidation";
 
 export function Trust({ side, alone }: { side: Side; alone: boolean }): JSX.Element {
@@ -11,8 +11,8 @@ export function Trust({ side, alone }: { side: Side; alone: boolean }): JSX.Elem
   return (
     <p class="note trust">
       {!alone && `Run ${side.name}. `}
-      {`Stages and wall time differ by ${percent(run.closure)} at most (other). `}
-      {`Borders between stages change the wall time by ${percent(run.instrument_ratio - 1)}; shares are of the time without them. `}
+      {`Stages and wall time differ by ${percent(run.closure)} at most. `}
+      {`Looking at the stages changes the wall time by ${percent(run.instrument_ratio - 1)}; times are without that, shared out as they were with it. `}
       {run.interrupted && "The measurement was cut short. "}
       <ToValidation text="How well the model predicts this run" />
     </p>

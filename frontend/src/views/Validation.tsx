@@ -7,10 +7,10 @@ import type { Loaded } from "../data/budget";
 import type { Calibration } from "../data/calibration";
 import { KIND_WORD } from "../data/provenance";
 import { day } from "../data/words";
-import { residualsOf } from "../model/residuals";
-import { setupOf } from "../model/setup";
+import { residualsOf } from "../data/residuals";
 import { KindTag } from "../parts/KindTag";
-import { calibrationOf, isCalibrated } from "../state/calibration";
+import { isFailed, isWaiting } from "../state/asked";
+import { calibrations } from "../state/calibration";
 import { deviceOf, runA, runB } from "../state/runs";
 import { Bias } from "./Bias";
 import { Coverage } from "./Coverage";
@@ -47,20 +47,20 @@ function OneRun({ name, loaded }: { name: string; loaded: Loaded }): JSX.Element
 }
 
 function Found({ loaded }: { loaded: Loaded }): JSX.Element {
-  const found = calibrationOf(loaded.run);
-  if (isCalibrated(found)) return <Judged loaded={loaded} calibration={found} />;
+  const found = calibrations.of(loaded.run);
   if (found === null)
     return (
       <p class="empty small">
         This copy holds no calibration of the run, and there is no server to ask for one.
       </p>
     );
-  if ("waiting" in found)
+  if (isWaiting(found))
     return (
       <p class="empty small" role="status">
         Fitting the model to this run …
       </p>
     );
+  if (!isFailed(found)) return <Judged loaded={loaded} calibration={found} />;
   return (
     <p class="empty small">
       This run has no calibration: {found.failed.replace(/\.?$/, ".")} What it measured is shown under{" "}
@@ -96,7 +96,7 @@ function Judged({ loaded, calibration }: Props): JSX.Element {
 /** What needs the cells themselves, and with them the shape of the model that was measured. */
 function Cells({ loaded, calibration }: Props): JSX.Element {
   try {
-    const residuals = residualsOf(loaded, setupOf(loaded.run), calibration);
+    const residuals = residualsOf(loaded, calibration);
     if (residuals.length === 0) return <p class="note">None of its stages is one that the model has.</p>;
     const held = residuals.filter(({ heldOut }) => heldOut);
     return (

@@ -3,7 +3,7 @@
 import type { JSX } from "preact";
 import { originOf, SCOPE_WORDS, type Budget, type Column } from "../data/budget";
 import { duration, percent, tokens } from "../data/words";
-import type { Side } from "./Charts";
+import type { Side } from "../state/sides";
 
 export function WholeTable({ sides }: { sides: readonly Side[] }): JSX.Element {
   return (

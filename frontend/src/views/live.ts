@@ -5,6 +5,7 @@ import { followLooks } from "../state/looking";
 export { AttentionView } from "./Attention";
 export { ChatView } from "./Chat";
 export { FlashView } from "./Flash";
+export { KvCacheView } from "./KvCache";
 export { RunsView } from "./Runs";
 export { SwitchesView } from "./Switches";
 

@@ -19,7 +19,7 @@ export const test = base.extend<{ mock: Mock; open: (hash?: string) => Promise<P
     });
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("console", (message) => {
-      const expected = /status of (400|401|404|409)/.test(message.text());
+      const expected = /status of (400|401|404|409)|ERR_INCOMPLETE_CHUNKED/.test(message.text());
       if (message.type() === "error" && !expected) complaints.push(message.text());
     });
     await use(async (hash = "") => {

@@ -19,6 +19,7 @@ const PICTURES: Record<string, string> = {
   "model-stages": `#v=1&model=on&phase=prefill&detail=stages&y=ms&${REAL}`,
   "model-request": `#v=1&model=on&phase=request&length=4096&${REAL}`,
   "model-compare": `#v=1&model=on&${REAL}&${RUN_B}`,
+  kv: "#v=1&view=kv&at=18",
   chat: "#v=1&view=chat",
   switches: `#v=1&view=switches&${REAL}`,
   runs: "#v=1&view=runs",

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { budgetOf, nearest, type Loaded } from "../../src/data/budget";
+import { budgetOf, middleHalf, nearest, type Loaded } from "../../src/data/budget";
 import { checkRunFile } from "../../src/data/runfile";
 import { allColors, partsOf } from "../../src/data/stages";
 import { HERE, sampleRun } from "../sample";
@@ -55,7 +55,24 @@ describe("a budget", () => {
     expect(partsOf(["attention"], "groups").map(({ key }) => key)).toEqual(["attention", "other"]);
   });
 
-  test("keeps a negative other as it is", () => {
+  test("has shares that add up to 1 at every length, and times that add up to the wall", () => {
+    for (const detail of ["groups", "stages"] as const)
+      for (const column of budgetOf(here, "decode", 1, detail)?.columns ?? []) {
+        const amounts = [...column.amounts.values()];
+        expect(amounts.reduce((sum, { share }) => sum + share.value, 0)).toBeCloseTo(1, 12);
+        expect(amounts.reduce((sum, { ms }) => sum + ms.value, 0)).toBeCloseTo(column.wall.value, 9);
+        for (const { share } of amounts) expect(share.value).toBeGreaterThanOrEqual(0);
+      }
+  });
+
+  test("takes the middle half of the blocks", () => {
+    expect(middleHalf([5, 1, 3])).toEqual([2]);
+    expect(middleHalf([4, 3])).toEqual([1, 0]);
+    expect(middleHalf([9, 1, 5, 4, 8, 2, 7, 3, 6, 0]).length).toBe(6);
+    expect(middleHalf([7])).toEqual([0]);
+  });
+
+  test("shares out the plain time as the timed run was shared out", () => {
     const cell = {
       phase: "decode",
       length: 64,
@@ -66,7 +83,9 @@ describe("a budget", () => {
       stages_ns: { attention: [110], other: [-10] },
     } as const;
     const budget = budgetOf({ ...here, run: { ...HERE, cells: [cell] } }, "decode", 1, "groups");
-    expect(budget?.columns[0]?.amounts.get("other")?.share.value).toBe(-0.1);
+    const [column] = budget?.columns ?? [];
+    expect(column?.amounts.get("other")?.share.value).toBe(0);
+    expect(column?.amounts.get("attention")).toMatchObject({ ms: { value: 1e-4 }, share: { value: 1 } });
   });
 
   test("is null where the run has nothing", () => expect(budgetOf(here, "decode", 7, "stages")).toBeNull());

@@ -22,6 +22,11 @@ const links: fc.Arbitrary<Link> = fc.record({
   tile: fc.integer({ min: 0, max: 512 }),
   step: fc.integer({ min: 0, max: 4096 }),
   text: fc.string({ maxLength: BRIEF, unit: "grapheme" }).filter((text) => text.length <= BRIEF),
+  machine: fc.constantFrom("", "H100", "A100-80GB"),
+  shape: fc.constantFrom("", "llama-3.1-8b"),
+  set: fc.constantFrom("", "kv_cache:off", "attention:naive,kv_cache:off"),
+  at: fc.nat({ max: 999_999_999 }),
+  sequence: fc.nat({ max: 999_999_999 }),
   a: id,
   b: id,
 });

@@ -82,6 +82,10 @@ class BlockPool:
     def num_used(self) -> int:
         return self.num_blocks - self.num_free
 
+    def references(self, block: int) -> int:
+        """How many tables hold `block`; 0: it is free."""
+        return self._refs[block]
+
     def blocks_for(self, num_tokens: int) -> int:
         """How many blocks `num_tokens` tokens fill, the last one perhaps partly."""
         return -(-num_tokens // self.block_size)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pellucid.cli import hardware
 from pellucid.cli.common import write_json
-from pellucid.cli.model import add_setting_flags, given, setting_from
+from pellucid.cli.model import Setting, add_setting_flags, given, setting_from
 from pellucid.cli.parser import Parser
 from pellucid.errors import InputError
-from pellucid.explore import runfile
+from pellucid.explore import alternatives, runfile
 from pellucid.explore.answer import as_json, besides, machine, sentence
-from pellucid.explore.crossover import Kind, effects, measured, modelled, samples_of
+from pellucid.explore.crossover import Estimate, Kind, Seconds, measured, modelled, samples_of
 from pellucid.explore.hardware import environment
-from pellucid.explore.roofline import Budget
 from pellucid.explore.workload import Choices
+from pellucid.features import by_key
 
 SAME_MACHINE = ("commit", "cpu", "cores", "gpu")
 """What of the environment must agree for a run to count as measured here."""
@@ -87,17 +87,44 @@ def from_model(args: argparse.Namespace) -> dict[str, Any]:
     setting = setting_from(args)
     limit = setting.spec.context_length - setting.prefix
 
-    def budget_with(choices: Choices) -> Callable[[int], Budget]:
-        return functools.cache(replace(setting, choices=choices).budget)
+    def answers(choices: Choices) -> dict[str, Estimate]:
+        return modelled(seconds_with(setting, choices), setting.hardware, limit)
 
-    answers = modelled(budget_with(setting.choices), setting.hardware, limit)
-    source = setting.provenance
+    here, source = answers(setting.choices), setting.provenance
     return {
         **setting.record(),
         **head(setting.name, setting.hardware.name, setting.phase, setting.batch, source),
-        **as_json(answers),
-        "switches": effects(budget_with, setting.choices, limit),
+        **as_json(here),
+        "switches": {
+            key: effect(by_key(key).off, here["s10"], answers(without.choices)["s10"])
+            for key, without in turned_off(setting)
+        },
     }
+
+
+def seconds_with(setting: Setting, choices: Choices) -> Seconds:
+    """From a length to the seconds of each stage, with these choices."""
+
+    @functools.cache
+    def at(length: int) -> Mapping[str, float]:
+        stages = replace(setting, choices=choices).budget(length).stages
+        return {stage: cost.seconds for stage, cost in stages.items()}
+
+    return at
+
+
+def turned_off(setting: Setting) -> Iterable[tuple[str, alternatives.Setting]]:
+    """Every switch that is on, and the setting with it off."""
+    now = alternatives.setting_of(setting.choices, setting.hardware.device)
+    for key, value in now.switches.items():
+        if value != by_key(key).off:
+            yield key, now.changed({key: by_key(key).off})
+
+
+def effect(off: str, here: Estimate, there: Estimate) -> dict[str, Any]:
+    """S10 without a switch, and how far that moves it; `delta` None where one side has none."""
+    delta = there.value - here.value if here.value and there.value else None
+    return {"off": off, "value": there.value, "status": there.status, "delta": delta}
 
 
 def head(model: str, machine: str, phase: str, batch: int, source: str) -> dict[str, Any]:

@@ -12,7 +12,11 @@ from typing import Any
 from pellucid.explore import runfile
 from pellucid.explore.crossover import PARTS, Estimate, Kind, measured, samples_of
 
-WHOLE = {"decode": "a decode step", "prefill": "a prompt's time"}
+WHOLE = {
+    "decode": "a decode step",
+    "prefill": "a prompt's time",
+    "request": "a whole request's time",
+}
 
 
 def answers_of(run: runfile.Record, kind: Kind, seed: int = 0) -> list[dict[str, Any]]:
@@ -60,8 +64,9 @@ def clause(what: str, answer: Mapping[str, Any]) -> str:
     value, lo, hi = answer["value"], answer["lo"], answer["hi"]
     if value is None:
         return f"never reaches {what} {answer['status'].removeprefix('never ')} tokens"
-    if answer["status"] == "already at 1":
-        return f"is {what} already at 1 token"
+    if answer["status"].startswith("already at "):
+        told = ", the shortest that was measured" if value > 1 else ""
+        return f"is {what} already at {value:,} {'token' if value == 1 else 'tokens'}{told}"
     band = f" ({lo:,} to {hi:,})" if lo and hi else f" (from {lo:,})" if lo else ""
     doubt = ", extrapolated" if answer["status"] == "extrapolated" else ""
     tokens = "token" if value == 1 else "tokens"

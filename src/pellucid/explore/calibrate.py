@@ -29,7 +29,7 @@ import dataclasses
 import math
 import random
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Literal
@@ -39,9 +39,8 @@ from pellucid.explore import crossover, runfile
 from pellucid.explore.peaks import CALIBRATION_SCHEMA
 from pellucid.explore.roofline import (
     MODELLED,
-    Budget,
     Hardware,
-    budget,
+    Prices,
     priced,
     stage_seconds,
 )
@@ -308,8 +307,8 @@ def crossover_ratios(run: runfile.Record, hardware: Hardware) -> list[dict[str, 
         samples = crossover.samples_of(run, phase, batch)
         if len(samples) < 2:
             continue
-        budgets = budgets_of(spec, phase, batch, choices, hardware)
-        told = crossover.modelled(budgets, hardware, limit)
+        seconds = seconds_of(spec, phase, batch, choices, hardware)
+        told = crossover.modelled(seconds, hardware, limit)
         seen = crossover.measured(samples, "recorded", limit)
         rows += [
             {
@@ -332,17 +331,13 @@ def ratio_of(told: crossover.Estimate, seen: crossover.Estimate) -> float | None
     return told.value / seen.value
 
 
-def budgets_of(
+def seconds_of(
     spec: ModelSpec, phase: Any, batch: int, choices: Choices, hardware: Hardware
-) -> Callable[[int], Budget]:
-    """From a length to its budget."""
+) -> crossover.Seconds:
+    """From a length to the seconds of each stage."""
 
-    @cache
-    def at(length: int) -> Budget:
-        work = Workload(phase=phase, length=length, batch=batch)
-        return budget(spec, work, choices, hardware)
-
-    return at
+    prices = Prices(spec, choices, hardware)
+    return cache(lambda n: prices.seconds(Workload(phase=phase, length=n, batch=batch)))
 
 
 def band(ratios: Sequence[float]) -> tuple[float, float]:
@@ -366,4 +361,21 @@ def calibration_file(calibration: Calibration, run: runfile.Record) -> dict[str,
         "hardware": asdict(calibration.hardware),
         "choices": asdict(choices_of(run)),
         "report": calibration.report,
+        "cells": modelled_cells(calibration, run),
     }
+
+
+def modelled_cells(calibration: Calibration, run: runfile.Record) -> list[dict[str, Any]]:
+    """Of each cell, the seconds that its visible stages should take, and what they are bound by."""
+    cells = []
+    for point in points_of(run):
+        where, ratios = asdict(point.workload), stage_ratios(point, calibration.hardware)
+        costs = priced(point.load, calibration.hardware).stages
+        stages = {
+            stage: {"seconds": ratio * point.seconds[stage], "bound": costs[stage].bound}
+            for stage, ratio in ratios.items()
+        }
+        held_out = where in calibration.report["held_out"]
+        del where["prefix"]
+        cells.append({**where, "held_out": held_out, "stages": stages})
+    return cells

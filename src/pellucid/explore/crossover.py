@@ -6,9 +6,9 @@
 p is 5 % (visible), 10 % (no longer negligible) and 50 % (dominant). There need be no such S:
 
     found             it lies in the range that was looked at
-    already at 1      the share is p or more from the first token on
+    already at N      the share is p or more at all lengths that were looked at, N the shortest
     never up to N     a sliding window, say, holds the share below p
-    extrapolated      it lies outside the measured lengths; a line was drawn out to it
+    extrapolated      it lies beyond the measured lengths; a line was drawn out to it
 
 Modelled, the share is a function, and bisection finds where it crosses p; the band is where it
 would cross if attention took as long as the cost model's error allows and the rest as little, and
@@ -33,14 +33,11 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pellucid.explore import runfile
-from pellucid.explore.roofline import Budget, Hardware
-from pellucid.explore.workload import Choices
-from pellucid.features import FEATURES, Feature, by_key, excluded
+from pellucid.explore.roofline import Hardware
 
 PARTS = {"s05": 0.05, "s10": 0.10, "s50": 0.50}
 """Shares that are looked for, by their names in JSON."""
@@ -52,6 +49,9 @@ STEPS_PER_OCTAVE = 4
 
 Kind = Literal["measured", "recorded", "calibrated", "spec"]
 Curve = Callable[[float], float]
+Seconds = Callable[[int], Mapping[str, float]]
+"""From a length to the seconds of each stage."""
+Share = Callable[[int], float]
 
 
 class Estimate(NamedTuple):
@@ -74,19 +74,18 @@ def never(limit: int) -> Crossing:
     return Crossing(None, f"never up to {limit}")
 
 
-FROM_THE_START = Crossing(1, "already at 1")
+def already(shortest: int) -> Crossing:
+    return Crossing(shortest, f"already at {shortest}")
 
 
 # Modelled
 
 
-def modelled(
-    budget: Callable[[int], Budget], hardware: Hardware, limit: int
-) -> dict[str, Estimate]:
-    """The crossings of a modelled budget, by the names in `PARTS`; limit: tokens looked at."""
-    likely = share_curve(budget, 1.0, 1.0)
-    early = share_curve(budget, hardware.slowest, hardware.fastest)
-    late = share_curve(budget, hardware.fastest, hardware.slowest)
+def modelled(seconds: Seconds, hardware: Hardware, limit: int) -> dict[str, Estimate]:
+    """The crossings of modelled seconds, by the names in `PARTS`; limit: tokens looked at."""
+    likely = share_curve(seconds, 1.0, 1.0)
+    early = share_curve(seconds, hardware.slowest, hardware.fastest)
+    late = share_curve(seconds, hardware.fastest, hardware.slowest)
     answers = {}
     for name, part in PARTS.items():
         found = crossing(likely, part, limit)
@@ -95,21 +94,43 @@ def modelled(
     return answers
 
 
-def share_curve(
-    budget: Callable[[int], Budget], attention: float, rest: float
-) -> Callable[[int], float]:
+def read_off(curve: Mapping[int, Mapping[str, float]], kind: Kind) -> dict[str, Estimate]:
+    """The same of seconds that are known at some lengths, the limit among them, without a band.
+
+    Between two lengths the odds share / (1 - share) lie on a line in their logarithms.
+    """
+    share = share_curve(curve.__getitem__, 1.0, 1.0)
+    lengths = sorted(curve)
+    answers = {}
+    for name, part in PARTS.items():
+        below = [i for i, length in enumerate(lengths) if share(length) < part]
+        if not below:
+            found = already(lengths[0])
+        elif below[-1] == len(lengths) - 1:
+            found = never(lengths[-1])
+        else:
+            ends = lengths[below[-1]], lengths[below[-1] + 1]
+            low, high = (math.log(share(n) / (1 - share(n)) + 1e-9) for n in ends)
+            way = (math.log(part / (1 - part)) - low) / (high - low)
+            found = Crossing(math.ceil(ends[0] * (ends[1] / ends[0]) ** way - 1e-9), "found")
+        answers[name] = Estimate(found.value, None, None, kind, found.status)
+    return answers
+
+
+def share_curve(seconds: Seconds, attention: float, rest: float) -> Share:
     """Attention's share by length, with attention's time multiplied by `attention` and the time of
     all other stages by `rest`."""
 
     def share(length: int) -> float:
-        found = budget(length)
-        mine = found.stages["attention"].seconds
-        return mine * attention / (mine * attention + (found.seconds - mine) * rest)
+        found = seconds(length)
+        mine = found["attention"]
+        others = sum(found.values()) - mine
+        return mine * attention / (mine * attention + others * rest)
 
     return share
 
 
-def crossing(share: Callable[[int], float], part: float, limit: int) -> Crossing:
+def crossing(share: Share, part: float, limit: int) -> Crossing:
     """S_p of a function of integers: the shortest length from which the share stays at `part` or
     more. Goes down a grid from `limit` to the first length whose share is below, and bisects there.
     """
@@ -118,7 +139,7 @@ def crossing(share: Callable[[int], float], part: float, limit: int) -> Crossing
         if share(length) < part:
             return never(limit) if above is None else bisected(share, part, length, above)
         above = length
-    return FROM_THE_START
+    return already(1)
 
 
 def grid(limit: int) -> list[int]:
@@ -128,7 +149,7 @@ def grid(limit: int) -> list[int]:
     return sorted(steps | {limit})
 
 
-def bisected(share: Callable[[int], float], part: float, below: int, above: int) -> Crossing:
+def bisected(share: Share, part: float, below: int, above: int) -> Crossing:
     """The crossing between a length whose share is below `part` and a longer one's that is not."""
     while above - below > 1:
         middle = (below + above) // 2
@@ -137,48 +158,6 @@ def bisected(share: Callable[[int], float], part: float, below: int, above: int)
         else:
             above = middle
     return Crossing(above, "found")
-
-
-def is_on(choices: Choices, feature: Feature) -> bool:
-    """Whether the switch is on, as far as the cost model knows it."""
-    if feature.key == "weights":
-        return choices.weight_bytes < choices.activation_bytes
-    return str(getattr(choices, feature.key, feature.off)) != feature.off
-
-
-def without(choices: Choices, key: str) -> Choices:
-    """`choices` with one switch off, and those that do not work without it."""
-    if key == "weights":
-        return replace(choices, weight_bytes=choices.activation_bytes, head_bytes=0.0)
-    settings = {f.key: str(getattr(choices, f.key)) for f in FEATURES if hasattr(choices, f.key)}
-    settings[key] = by_key(key).off
-    for other in settings:
-        if excluded(other, settings):
-            settings[other] = by_key(other).off
-    chunk = int(settings.pop("chunked_prefill"))
-    return replace(choices, **dict[str, Any](settings), chunked_prefill=chunk)
-
-
-def effects(
-    budget_with: Callable[[Choices], Callable[[int], Budget]], choices: Choices, limit: int
-) -> dict[str, dict[str, Any]]:
-    """What each switch that is on does to S10: by switch, S10 without it and how much that moves.
-
-    budget_with: from choices to the budget of a length. `delta` is None where there is no S10.
-    """
-
-    def s10(these: Choices) -> Crossing:
-        return crossing(share_curve(budget_with(these), 1.0, 1.0), PARTS["s10"], limit)
-
-    here = s10(choices).value
-    found = {}
-    for feature in FEATURES:
-        if not is_on(choices, feature):
-            continue
-        there, status = s10(without(choices, feature.key))
-        delta = None if here is None or there is None else there - here
-        found[feature.key] = {"off": feature.off, "value": there, "status": status, "delta": delta}
-    return found
 
 
 # Measured
@@ -234,7 +213,7 @@ def crossing_of_points(
 ) -> Crossing:
     """S_p of shares that rise with their lengths, perhaps after a fall."""
     if min(shares) >= part:
-        return FROM_THE_START if lengths[0] == 1 else drawn_out(lengths, shares, part, limit)
+        return already(lengths[0])
     if shares[-1] < part:
         return drawn_out(lengths, shares, part, limit)
     logs = [math.log2(length) for length in lengths]
@@ -248,19 +227,13 @@ def crossing_of_points(
 
 
 def drawn_out(lengths: Sequence[int], shares: Sequence[float], part: float, limit: int) -> Crossing:
-    """S_p outside of the measured lengths: the odds share / (1 - share) of the three nearest
-    lengths lie on a line, which is followed to the odds of `part`."""
-    beyond = shares[-1] < part
-    nearest = slice(-NUM_DRAWN_OUT, None) if beyond else slice(NUM_DRAWN_OUT)
+    """S_p beyond the measured lengths: the odds share / (1 - share) of the last three lie on a
+    line, which is followed to the odds of `part`."""
+    nearest = slice(-NUM_DRAWN_OUT, None)
     odds = [share / max(1 - share, 1e-9) for share in shares[nearest]]
     slope, start = statistics.linear_regression(lengths[nearest], odds)
-    if slope <= 0:
-        return never(limit) if beyond else Crossing(1, "extrapolated")
-    length = math.ceil((part / (1 - part) - start) / slope)
-    if length > limit:
-        return never(limit)
-    least, most = (lengths[-1], limit) if beyond else (1, lengths[0])
-    return Crossing(min(max(length, least), most), "extrapolated")
+    length = math.ceil((part / (1 - part) - start) / slope) if slope > 0 else limit + 1
+    return never(limit) if length > limit else Crossing(max(length, lengths[-1]), "extrapolated")
 
 
 def valley(values: Sequence[float]) -> list[float]:

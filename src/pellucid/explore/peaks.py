@@ -19,9 +19,8 @@ from pellucid.errors import InputError, suggestion
 from pellucid.explore.roofline import Hardware
 from pellucid.explore.sheets import PEAKS, Peak
 
-CALIBRATION_SCHEMA = 3
-"""Of the file that `pellucid calibrate` writes; 2 since kernels queue up, and what starting them
-costs has another meaning."""
+CALIBRATION_SCHEMA = 4
+"""Of the file that `pellucid calibrate` writes; 4 since it says what it models of each cell."""
 SLOWEST = 2.0
 """How many times the least that a stage could take a real one is expected to take at most."""
 
@@ -74,6 +73,52 @@ def sheet_of(name: str) -> Peak | None:
     if not found and several:
         raise InputError(f"hardware {name!r} is one of {', '.join(several)}", param="hardware")
     return PEAKS[found[0]] if found else None
+
+
+def sheet_of_device(name: str) -> Peak | None:
+    """The data sheet of what a driver calls `name`; None if no sheet is that machine's.
+
+    Names that come with other memory or on another board than the sheet's get none: a roof that is
+    not this machine's says nothing. Processors have no sheet: theirs are of classes, not of one
+    product.
+    """
+    found = (key for key, pattern in DEVICE_NAMES.items() if re.search(pattern, name))
+    key = next(found, None)
+    return PEAKS[key] if key else None
+
+
+DEVICE_NAMES = {
+    "h100": r"\bH100 (80GB HBM3|SXM\d?)$",
+    "h100-pcie": r"(?i)\bH100 PCIe$",
+    "h100-nvl": r"\bH100 NVL$",
+    "h200": r"\bH200( SXM)?$",
+    "b200": r"\bB200$",
+    "gh200": r"\bGH200 480GB$",
+    "gh200-144": r"\bGH200 144G HBM3e$",
+    "a100-40": r"\bA100\b.*\b40GB$",
+    "a100-80": r"\bA100-SXM4-80GB$",
+    "v100": r"\bV100-SXM2-(16|32)GB$",
+    "v100-pcie": r"\bV100-PCIE-(16|32)GB$",
+    "t4": r"\bT4$",
+    "a10": r"\bA10$",
+    "a10g": r"\bA10G$",
+    "a30": r"\bA30$",
+    "a40": r"\bA40$",
+    "l4": r"\bL4$",
+    "l40s": r"\bL40S$",
+    "a6000": r"\bRTX A6000$",
+    "rtx6000-ada": r"\bRTX 6000 Ada Generation$",
+    "rtx3090": r"\bRTX 3090$",
+    "rtx4070": r"\bRTX 4070$",
+    "rtx4080": r"\bRTX 4080$",
+    "rtx4090": r"\bRTX 4090$",
+    "rtx5070": r"\bRTX 5070$",
+    "rtx5080": r"\bRTX 5080$",
+    "rtx5090": r"\bRTX 5090$",
+    "mi300x": r"\bMI300X$",
+    "mi325x": r"\bMI325X$",
+}
+"""How drivers call the machines of data sheets."""
 
 
 def _letters(name: str) -> str:

@@ -27,8 +27,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pellucid.explore.work import Group, Load, Work, load_of
-from pellucid.explore.workload import Choices, Workload
+from pellucid.explore.work import (
+    AlikeRows,
+    Group,
+    Load,
+    Work,
+    groups_of,
+    load_of,
+    load_with,
+    steps_of,
+)
+from pellucid.explore.workload import Choices, Workload, settled
 from pellucid.model.spec import ModelSpec
 
 Bound = Literal["compute", "bandwidth", "launch", "host"]
@@ -163,6 +172,42 @@ def stage_seconds(load: Load, hardware: Hardware) -> dict[str, float]:
             totals[work.stage] += count * seconds
     totals["host_gap"] = host_gap(load, hardware, sum(totals.values()))
     return totals
+
+
+class Prices:
+    """The seconds of many workloads of one model, setting and machine.
+
+    The same as `stage_seconds` of each, but a step that occurs in several of them is priced once:
+    the first pieces of a prompt of 8,192 tokens are those of one of 4,096.
+    """
+
+    def __init__(self, spec: ModelSpec, choices: Choices, hardware: Hardware) -> None:
+        self._spec, self._hardware = spec, hardware
+        self._choices = settled(choices, hardware.device)
+        self._reached = rates_of(hardware)
+        self._steps: dict[tuple[Sequence[AlikeRows], bool], dict[str, float]] = {}
+
+    def seconds(self, workload: Workload) -> dict[str, float]:
+        """Of each stage in `MODELLED`."""
+        steps, decodes = steps_of(workload, self._choices), workload.phase == "decode"
+        totals = dict.fromkeys(MODELLED, 0.0)
+        for times, rows in steps:
+            for stage, seconds in self._of_step(rows, decodes).items():
+                totals[stage] += times * seconds
+        load = load_with({}, steps, self._choices, decodes)
+        totals["host_gap"] = host_gap(load, self._hardware, sum(totals.values()))
+        return totals
+
+    def _of_step(self, rows: Sequence[AlikeRows], decodes: bool) -> dict[str, float]:
+        found = self._steps.get((rows, decodes))
+        if found is None:
+            found = self._steps[rows, decodes] = {}
+            groups = groups_of(self._spec, rows, self._choices, self._hardware.device, decodes)
+            for count, group in groups:
+                laps = group_seconds(group, self._hardware, self._reached)
+                for work, seconds in zip(group.works, laps, strict=True):
+                    found[work.stage] = found.get(work.stage, 0.0) + count * seconds
+        return found
 
 
 def host_gap(load: Load, hardware: Hardware, device_s: float) -> float:

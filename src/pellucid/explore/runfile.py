@@ -257,9 +257,23 @@ def variation(samples: Sequence[float]) -> float:
 
 
 def shares(cell: Record, stage: str) -> list[float]:
-    """A stage's part of the plain wall time, block by block."""
-    times = cell["stages_ns"].get(stage, [0] * len(cell["wall_ns"]))
-    return [time / wall for time, wall in zip(times, cell["wall_ns"], strict=True)]
+    """A stage's part of the run that it was timed in, block by block.
+
+    The time of the borders is in that run and in no stage. So shares of all stages add up to 1 with
+    `other`, which is what the timed run took besides, and no share can be more than 1; `stages_ns`
+    of `other` is something else, the difference between two runs.
+    """
+    claimed = [
+        sum(times)
+        for times in zip(
+            *(times for name, times in cell["stages_ns"].items() if name != OTHER), strict=True
+        )
+    ] or [0] * len(cell["wall_ns"])
+    wholes = [max(pair) for pair in zip(cell["timed_wall_ns"], claimed, strict=True)]
+    if stage == OTHER:
+        return [1 - part / whole for part, whole in zip(claimed, wholes, strict=True)]
+    times = cell["stages_ns"].get(stage, [0] * len(wholes))
+    return [time / whole for time, whole in zip(times, wholes, strict=True)]
 
 
 def closure(cells: Sequence[Record]) -> float:

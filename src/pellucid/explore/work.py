@@ -27,18 +27,19 @@ Counted: matrices at their stored size, once a step; keys and values once per ro
 heads of a group share them); activations in and out of each kernel. Left out: the arithmetic of
 softmax, norms and rotation, which is small beside their traffic, and what caches spare or tiles
 read twice, which the efficiencies of a machine absorb; and that the first layer's norm has nothing
-to add. Formulas are closed and numbers plain, so that the page computes the same in another
-language (frontend/src/model).
+to add.
 
 Source: Pope et al. 2022, arXiv:2211.05102.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from pellucid.explore.workload import Choices, Workload, expected_tokens, settled
 from pellucid.model.spec import ModelSpec
@@ -59,6 +60,10 @@ SHARED_POSITIONS = 256
 """From so many stored positions on, several programs of a GPU share a decoding row …"""
 UNSHARED_HEADS = 128
 """… if no more than so many key heads of rows keep it busy."""
+MANY_PIECES = 64
+PIECES = (*range(MANY_PIECES), *(round(2 ** (n / 8)) for n in range(8 * 6 + 1, 8 * 24)))
+"""Of a prompt that is computed in many, those that are looked at, besides the last two: all of the
+first, then eight an octave. They are the same for every length, so that each is priced once."""
 PROMPT_CHAINS = 3
 """Dependent reads with which attention of a prompt begins on a GPU, before loading and computing
 overlap. Fitted: short prompts on an H100 took three times a decoding row's start."""
@@ -77,6 +82,10 @@ class AlikeRows:
     """Of the new ones, the last so many are sampled from."""
 
 
+Step = tuple[float, tuple[AlikeRows, ...]]
+"""How often there is a step of these rows, and the rows."""
+
+
 class Work(NamedTuple):
     """What one kernel, or several alike in kind, does on no particular machine."""
 
@@ -91,6 +100,8 @@ class Work(NamedTuple):
     pad_flops: float = 0.0
     """Flops of one more row (a matrix), or of one more position per token (attention). A machine
     fills up tiles, which costs a multiple of this."""
+    weights: int = 0
+    """Elements of the matrix, if it is a product with one."""
     chains: float = 1.0
     """Attention only: how many reads of a launch must wait for the read before. 2 where a decoding
     row is shared, because its parts are merged at the end."""
@@ -115,13 +126,13 @@ class Group(NamedTuple):
 class Load:
     """All that a workload makes a machine do."""
 
-    groups: Mapping[Group, int]
+    groups: Mapping[Group, float]
     """Groups of kernels and how often each runs: most layers and chunks are alike."""
-    num_plans: int
+    num_plans: float
     """Steps that the device waits for the host to plan: all, or with `overlap` the first alone."""
-    num_rows: int
+    num_rows: float
     """Rows of all steps."""
-    num_tokens: int
+    num_tokens: float
     """New tokens of all steps."""
     hides_host: bool
     """Whether the host's work falls into the device's (decoding with `overlap`)."""
@@ -132,20 +143,37 @@ def load_of(spec: ModelSpec, workload: Workload, choices: Choices, device: str) 
     """Everything that `workload` makes a CPU or a GPU do."""
     choices = settled(choices, device)
     steps, decodes = steps_of(workload, choices), workload.phase == "decode"
-    groups: Counter[Group] = Counter()
-    for rows in steps:
-        launching = launching_of(num_tokens(rows), choices, device, decodes)
-        for count, works in step_work(spec, rows, choices, device):
-            groups[Group(tuple(works), launching)] += count
+    groups: dict[Group, float] = defaultdict(float)
+    for times, rows in steps:
+        for count, group in groups_of(spec, rows, choices, device, decodes):
+            groups[group] += times * count
+    return load_with(groups, steps, choices, decodes)
+
+
+def load_with(
+    groups: Mapping[Group, float], steps: Sequence[Step], choices: Choices, decodes: bool
+) -> Load:
+    """The groups, and what the host has to do for their steps. choices: settled."""
     overlaps = choices.overlap == "on"
     return Load(
         groups=groups,
-        num_plans=1 if overlaps else len(steps),
-        num_rows=sum(map(num_rows, steps)),
-        num_tokens=sum(map(num_tokens, steps)),
+        num_plans=1 if overlaps else sum(times for times, _ in steps),
+        num_rows=sum(times * num_rows(rows) for times, rows in steps),
+        num_tokens=sum(times * num_tokens(rows) for times, rows in steps),
         hides_host=overlaps and decodes,
         tokens_per_row=expected_tokens(choices) if decodes else 1.0,
     )
+
+
+def groups_of(
+    spec: ModelSpec, rows: Sequence[AlikeRows], choices: Choices, device: str, decodes: bool
+) -> list[tuple[int, Group]]:
+    """The kernels of one step. choices: settled."""
+    launching = launching_of(num_tokens(rows), choices, device, decodes)
+    return [
+        (count, Group(tuple(works), launching))
+        for count, works in step_work(spec, rows, choices, device)
+    ]
 
 
 def launching_of(tokens: int, choices: Choices, device: str, decodes: bool) -> Launching:
@@ -158,20 +186,51 @@ def launching_of(tokens: int, choices: Choices, device: str, decodes: bool) -> L
 # Rows
 
 
-def steps_of(workload: Workload, choices: Choices) -> list[list[AlikeRows]]:
-    """The steps that the workload takes, each a list of its rows.
+def steps_of(workload: Workload, choices: Choices) -> list[Step]:
+    """The steps that the workload takes, each a list of its rows, and how often there is one.
 
     Without a KV cache a decode step computes the whole prefix again. Prompts stand one behind the
-    other and are cut every `chunked_prefill` tokens.
+    other and are cut every `chunked_prefill` tokens. Of many such pieces only some are looked at:
+    what a piece takes grows with what was stored before it, and some stand for all
+    (`spread_over`). Many long prompts are then cut each for itself, as if no piece held the end of
+    one and the beginning of the next.
     """
     length, batch = workload.length, workload.batch
     if workload.phase == "decode" and choices.kv_cache == "on":
         new = 1 + choices.drafts
-        return [[AlikeRows(batch, new, length - 1, new)]]
+        return [(1, (AlikeRows(batch, new, length - 1, new),))]
     everything = batch * length
-    step = choices.chunked_prefill or everything
-    starts = range(0, everything, step)
-    return [cut(start, min(start + step, everything), workload) for start in starts]
+    size = choices.chunked_prefill or everything
+    last = -(-everything // size) - 1
+    if last > MANY_PIECES and batch > 1 and length >= size:
+        one = steps_of(replace(workload, batch=1), choices)
+        return [(batch * times, rows) for times, rows in one]
+    nodes = [piece for piece in PIECES if piece < last - 1]
+    pieces = [*spread_over([*nodes, max(0, last - 1)], 0, last - 1), (last, 1.0)]
+    return [
+        (times, tuple(cut(piece * size, min((piece + 1) * size, everything), workload)))
+        for piece, times in pieces
+    ]
+
+
+def spread_over(nodes: Sequence[int], first: int, last: int) -> list[tuple[int, float]]:
+    """Some of `nodes` and how often each counts in a sum over first, first + 1, …, last.
+
+    nodes: ascending. A number between two nodes counts for both, and for the nearer one more; one
+    that lies outside counts for the last node on its side. Four numbers over nodes 0 and 3:
+
+        0 → 1·f(0)   1 → ⅔·f(0) + ⅓·f(3)   2 → ⅓·f(0) + ⅔·f(3)   3 → 1·f(3)     2·f(0) + 2·f(3)
+    """
+    if first > last:
+        return []
+    numbers = np.arange(first, last + 1)
+    known = np.array(nodes)
+    right = np.clip(np.searchsorted(known, numbers), 0, len(known) - 1)
+    left = np.maximum(right - 1, 0)
+    gap = np.maximum(known[right] - known[left], 1)
+    part = np.where(left == right, 1.0, np.clip((numbers - known[left]) / gap, 0.0, 1.0))
+    counts = np.bincount(right, part, len(known)) + np.bincount(left, 1 - part, len(known))
+    return [(int(node), float(n)) for node, n in zip(known, counts, strict=True) if n]
 
 
 def cut(begin: int, end: int, workload: Workload) -> list[AlikeRows]:
@@ -222,7 +281,7 @@ def positions_read(new: int, prefix: int, window: int = 0) -> int:
 
 
 def step_work(
-    spec: ModelSpec, rows: list[AlikeRows], choices: Choices, device: str
+    spec: ModelSpec, rows: Sequence[AlikeRows], choices: Choices, device: str
 ) -> list[tuple[int, list[Work]]]:
     """The kernels of a step: of each kind of layer and of what is beside them, with its number."""
     kept = sampled_part(rows)
@@ -288,8 +347,8 @@ def outer_work(spec: ModelSpec, tokens: int, sampled: int, choices: Choices) -> 
 
 def layer_work(
     spec: ModelSpec,
-    rows: list[AlikeRows],
-    kept: list[AlikeRows],
+    rows: Sequence[AlikeRows],
+    kept: Sequence[AlikeRows],
     window: int,
     choices: Choices,
     device: str,
@@ -329,6 +388,7 @@ def product(tokens: int, matrix: MatrixShape, choices: Choices) -> Work:
         launches=int(is_ours),
         calls=int(not is_ours),
         pad_flops=0.0 if is_ours else 2 * matrix.weights,
+        weights=matrix.weights,
     )
 
 

@@ -11,6 +11,8 @@ from pellucid.errors import InputError
 from pellucid.resolve import CHUNKS
 
 Phase = Literal["decode", "prefill"]
+AUTOMATIC = ("gemv", "graphs", "overlap")
+"""Switches that can be `auto`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

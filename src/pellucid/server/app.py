@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pellucid import __version__
-from pellucid.server import attention, explorer, openai, page, tokens
+from pellucid.server import attention, explorer, modelling, openai, page, tokens
 from pellucid.server.errors import HANDLERS, to_json
 from pellucid.server.http import PAGE_FILES, Gate, is_page
 from pellucid.server.link import EngineDown
@@ -70,9 +70,13 @@ ROUTES = [
     Route("/tokenizer_info", tokens.tokenizer_info),
     Route("/explorer/v1/capabilities", explorer.capabilities),
     Route("/explorer/v1/switches", explorer.change_switches, methods=["POST"]),
+    Route("/explorer/v1/events", explorer.events),
     Route("/explorer/v1/measure", explorer.measure, methods=["POST"]),
-    Route("/explorer/v1/answers", explorer.answers, methods=["POST"]),
-    Route("/explorer/v1/calibrate", explorer.calibrate, methods=["POST"]),
+    Route("/explorer/v1/answers", modelling.answers, methods=["POST"]),
+    Route("/explorer/v1/calibrate", modelling.calibrate, methods=["POST"]),
+    Route("/explorer/v1/counts", modelling.counts, methods=["POST"]),
+    Route("/explorer/v1/curves", modelling.curves, methods=["POST"]),
+    Route("/explorer/v1/known", modelling.known),
     Route("/explorer/v1/attention", attention.show, methods=["POST"]),
     Route("/explorer/v1/runs", explorer.list_runs),
     Route("/explorer/v1/runs/{run_id}", explorer.show_run),

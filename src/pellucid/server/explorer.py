@@ -1,8 +1,7 @@
 """The Explorer's routes: what this server is, measuring it while it serves, and the runs so far.
 
-The page shows what these say and computes no figure of its own that they could give it: the answer
-("from what length on ...") comes from `explore.answer`, and the machine fitted to a run from
-`explore.calibrate`, as they do on the command line. Measuring happens in the engine's process on
+The page shows what these and the routes of `modelling.py` say, and computes no figure of its own
+that they could give it. Measuring happens in the engine's process on
 the engine that serves (see `worker.take_measure`); the run file is streamed back when it is done
 and kept (`runs.py`).
 """
@@ -11,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
 
 import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from pellucid.errors import InputError
-from pellucid.explore import calibrate as calibration
 from pellucid.explore import runfile
 from pellucid.explore.answer import answers_of
 from pellucid.features import FEATURES, Feature
@@ -31,10 +29,7 @@ from pellucid.server.parsing import parse
 from pellucid.server.protocol import Measured, Progress
 from pellucid.server.runs import MAX_RUNS, entry
 from pellucid.server.served import Served
-from pellucid.server.threads import in_daemon
 
-MAX_CELLS, MAX_BLOCKS, MAX_LAYERS = 64, 200, 1000
-"""Of a run file that somebody sends; what is measured here has 14 cells and 10 blocks."""
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
 """Of *Measure now* unless told otherwise; if they fit, enough cells to fit the model to."""
@@ -43,8 +38,6 @@ SPARE = 16
 LIVE_SECONDS = 40.0
 """What *Measure now* measures unless told otherwise: an answer within a minute on two cores."""
 
-
-T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
 Counts = Annotated[list[Count], msgspec.Meta(max_length=64)]
 
@@ -57,10 +50,6 @@ class MeasureBody(msgspec.Struct, kw_only=True):
     max_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = LIVE_SECONDS
     """Others wait meanwhile, so that there must be an end."""
     force: bool = False
-
-
-class RunBody(msgspec.Struct, kw_only=True):
-    run: dict[str, Any]
 
 
 async def capabilities(request: HttpRequest) -> Response:
@@ -201,55 +190,14 @@ def progress(news: Progress) -> dict[str, Any]:
     return {"type": "progress", "done": news.done, "total": news.total, "text": text}
 
 
-async def answers(request: HttpRequest) -> Response:
-    """What a run file from elsewhere says."""
-    run = await sent_run(request)
-    return to_json({"answers": await computed(request, lambda: answers_of(run, "recorded"))})
-
-
-async def calibrate(request: HttpRequest) -> Response:
-    """The machine that fits a run file, and how well it predicts (`pellucid calibrate --json`)."""
-    run = await sent_run(request)
-    found = await computed(request, lambda: calibration.calibrate(run))
-    return to_json(calibration.calibration_file(found, run))
-
-
-async def computed(request: HttpRequest, work: Callable[[], T]) -> T:
-    """Seconds of arithmetic, in a thread while tokens keep flowing; one at a time, lest many leave
-    the others no turn. It cannot be broken off: what nobody waits for any more ends by itself."""
-    lock = Served.of(request).computing
-    await until_disconnect(request.receive, lock.acquire())
-    task = asyncio.ensure_future(in_daemon(work))
-
-    def free(task: asyncio.Future[T]) -> None:
-        lock.release()
-        task.exception()  # asked for, in case nobody is there any more
-
-    task.add_done_callback(free)
-    return await until_disconnect(request.receive, asyncio.shield(task))
-
-
-async def sent_run(request: HttpRequest) -> runfile.Record:
-    """The run file in a request's body, of a size that is worked through in seconds."""
-
-    def work(value: dict[str, Any]) -> runfile.Record:
-        body = parse(value, RunBody)
-        runfile.validate(body.run, "the run")
-        cells, num_layers = body.run["cells"], body.run["model"]["spec"]["num_layers"]
-        for what, number, most in (
-            ("cells", len(cells), MAX_CELLS),
-            ("blocks", len(cells[0]["wall_ns"]), MAX_BLOCKS),
-            ("layers", num_layers, MAX_LAYERS),
-        ):
-            if number > most:
-                raise InputError(
-                    f"the run has {number:,} {what}; at most {most:,} are worked on here: use the "
-                    "command line",
-                    param="run",
-                )
-        return body.run
-
-    return await Served.of(request).read(request, work)
+async def events(request: HttpRequest) -> Response:
+    """What every step does to sequences and blocks, for as long as the client stays. A client that
+    comes back with `Last-Event-ID` goes on from there, or is told what it has missed."""
+    served = Served.of(request)
+    # The status line waits for an engine, so that a restart is a proper 503.
+    await until_disconnect(request.receive, served.engine.ready())
+    watcher = served.watchers.join(request.headers.get("last-event-id", ""))
+    return EventStream(watcher, watcher.events(served.keep_alive_s))
 
 
 async def list_runs(request: HttpRequest) -> Response:

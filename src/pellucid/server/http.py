@@ -16,7 +16,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pellucid.errors import InputError
 from pellucid.server.errors import ApiError, to_json, too_large
-from pellucid.server.link import Job, Submission
 
 OPEN_PATHS: Final = frozenset({"/health", "/ping"})
 WITHOUT_PREFIX: Final = ("/models", "/completions", "/chat/completions")
@@ -233,13 +232,14 @@ def event(value: Any) -> bytes:
 
 
 class EventStream(Response):
-    """Server-sent events about a submission or a job, which ends when the response does."""
+    """Server-sent events about a submission, a job or an engine that is watched, which `source`
+    stands for: it ends when the response does."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        source: Submission | Job,
+        source: AbstractContextManager[Any],
         events: AsyncGenerator[bytes, None],
         headers: Mapping[str, str] = {},
     ) -> None:

@@ -18,7 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
@@ -46,7 +46,12 @@ from pellucid.server.protocol import (
     Start,
     Switch,
     Switched,
+    Traced,
     Unframer,
+    Unwatch,
+    Unwatched,
+    Watch,
+    Watched,
     decode_event,
     frame,
 )
@@ -177,6 +182,19 @@ class Job:
         self.close()
 
 
+class Listener(Protocol):
+    """Takes what the engine tells of its steps, at once and without waiting."""
+
+    def push(self, news: Watched | Traced | Unwatched) -> None: ...
+
+
+class NoListener:
+    """Off: what still comes is for nobody."""
+
+    def push(self, news: Watched | Traced | Unwatched) -> None:
+        pass
+
+
 async def _no_more_to_say() -> str:
     return "the engine closed the connection"
 
@@ -197,16 +215,15 @@ class EngineLink:
         self.imports_s: dict[str, float] | None = None
         """What the process's imports took, by part; None: it is not yet past them."""
         self.last_stats = EngineStats()
+        self._listener: Listener = NoListener()
         self._gone = asyncio.Event()
         self._reader = reader
         self._writer = writer
         self._explain = explain
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
         self._asking: deque[asyncio.Future[EngineStats]] = deque()
-        self._changes: dict[str, asyncio.Future[EngineInfo]] = {}
-        """Of switches, by the id of the call that asked for them."""
-        self._looks: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        """The same for views of attention."""
+        self._calls: dict[str, asyncio.Future[Any]] = {}
+        """What has one answer (a switch, a look inside), by the id of the call that asked."""
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
@@ -241,30 +258,36 @@ class EngineLink:
 
     async def switch(self, job_id: str, choices: dict[str, str]) -> EngineInfo:
         """Have the engine go on with other switches. `InputError` for what cannot be had."""
-        if self.down:
-            raise EngineDown(self.down)
-        if self.jobs:  # the engine would say so too, but not before its next look at the socket
-            raise InputError(MEASURING, code="busy")
-        self._changes[job_id] = asyncio.get_running_loop().create_future()
-        self._send(Switch(job_id, choices))
-        try:
-            return await self._changes[job_id]
-        finally:
-            del self._changes[job_id]
+        info: EngineInfo = await self._call(job_id, Switch(job_id, choices), MEASURING)
+        return info
+
+    def watch(self, listener: Listener) -> None:
+        """Have `listener` told of every step: the state first, then what changes."""
+        self._listener = listener
+        self._send(Watch())
+
+    def unwatch(self) -> None:
+        self._listener = NoListener()
+        self._send(Unwatch())
 
     async def attention(self, job_id: str, wish: dict[str, Any]) -> dict[str, Any]:
         """What the heads look at in a text; `wish` is `explore.attention.AttentionWish`.
         `InputError` if it does not fit."""
+        view: dict[str, Any] = await self._call(job_id, ShowAttention(job_id, wish), ENGAGED)
+        return view
+
+    async def _call(self, job_id: str, command: Command, why_busy: str) -> Any:
+        """The one answer to `command`; refused at once while a measurement runs."""
         if self.down:
             raise EngineDown(self.down)
-        if self.jobs:
-            raise InputError(ENGAGED, code="busy")
-        self._looks[job_id] = asyncio.get_running_loop().create_future()
-        self._send(ShowAttention(job_id, wish))
+        if self.jobs:  # the engine would say so too, but not before its next look at the socket
+            raise InputError(why_busy, code="busy")
+        self._calls[job_id] = asyncio.get_running_loop().create_future()
+        self._send(command)
         try:
-            return await self._looks[job_id]
+            return await self._calls[job_id]
         finally:
-            del self._looks[job_id]
+            del self._calls[job_id]
 
     def abort(self, request_id: str) -> None:
         self._send(Abort(request_id))
@@ -295,7 +318,7 @@ class EngineLink:
             call.fail(error)
         error = EngineDown(reason)
         futures: list[asyncio.Future[Any]] = [self._ready, *self._asking]
-        for waiting in [*futures, *self._changes.values(), *self._looks.values()]:
+        for waiting in [*futures, *self._calls.values()]:
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()  # asked for here, so that nobody waiting is no warning
@@ -340,20 +363,16 @@ class EngineLink:
                     submission.refuse(request_id, error)
                 elif job := self.jobs.get(request_id):
                     job.fail(error)
-                else:
-                    waited: asyncio.Future[Any] | None = self._changes.get(request_id)
-                    waited = waited or self._looks.get(request_id)
-                    if waited and not waited.done():
-                        waited.set_exception(error)
+                elif (call := self._calls.get(request_id)) and not call.done():
+                    call.set_exception(error)
             case Progress(job_id) | Measured(job_id):
                 if job := self.jobs.get(job_id):
                     job.push(event)
-            case Switched(job_id, info):
-                if (change := self._changes.get(job_id)) and not change.done():
-                    change.set_result(info)
-            case AttentionShown(job_id, view):
-                if (look := self._looks.get(job_id)) and not look.done():
-                    look.set_result(view)
+            case Watched() | Traced() | Unwatched():
+                self._listener.push(event)
+            case Switched(job_id, answer) | AttentionShown(job_id, answer):
+                if (call := self._calls.get(job_id)) and not call.done():
+                    call.set_result(answer)
             case Snapshot(stats):
                 self.last_stats = stats
                 waiting = self._asking.popleft()

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from pellucid.config import EngineConfig
+from pellucid.events import PoolState, StepEvent
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 
 SPARE = "spare"
@@ -71,6 +72,15 @@ class Switch(msgspec.Struct, frozen=True, tag=True):
     job_id: str
     choices: dict[str, str]
     """Switch → value."""
+
+
+class Watch(msgspec.Struct, frozen=True, tag=True):
+    """Tell what every step does from here on. Answered by `Watched`, then `Traced` after each step;
+    a measurement ends it by `Unwatched`."""
+
+
+class Unwatch(msgspec.Struct, frozen=True, tag=True):
+    """Nobody watches any more. Not answered; events on their way may still arrive."""
 
 
 class ShowAttention(msgspec.Struct, frozen=True, tag=True):
@@ -141,6 +151,24 @@ class Switched(msgspec.Struct, frozen=True, tag=True):
     info: EngineInfo
 
 
+class Watched(msgspec.Struct, frozen=True, tag=True):
+    """The state that the events from here on go out from."""
+
+    state: PoolState
+
+
+class Traced(msgspec.Struct, frozen=True, tag=True):
+    """What the last steps did; one event unless the engine was kept from sending."""
+
+    events: list[StepEvent]
+    dropped: int = 0
+    """Earlier ones that were lost."""
+
+
+class Unwatched(msgspec.Struct, frozen=True, tag=True):
+    """No events from here on: a measurement has the engine to itself."""
+
+
 class AttentionShown(msgspec.Struct, frozen=True, tag=True):
     """The view that was asked for."""
 
@@ -156,7 +184,7 @@ class Fatal(msgspec.Struct, frozen=True, tag=True):
     """The configuration or the checkpoint is at fault, not the program."""
 
 
-Command = Start | Add | Abort | GetStats | Measure | Switch | ShowAttention
+Command = Start | Add | Abort | GetStats | Measure | Switch | Watch | Unwatch | ShowAttention
 Event = (
     Imported
     | Ready
@@ -167,6 +195,9 @@ Event = (
     | Progress
     | Measured
     | Switched
+    | Watched
+    | Traced
+    | Unwatched
     | AttentionShown
     | Fatal
 )

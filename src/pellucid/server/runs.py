@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pellucid.errors import InputError
 from pellucid.explore import runfile
+from pellucid.explore.peaks import CALIBRATION_SCHEMA
 
 MAX_RUNS = 32
 """Measured runs that are kept; the oldest goes first."""
@@ -107,6 +108,26 @@ class Runs:
                 (self._folder / _file_name(run)).unlink()
 
 
+class Fits:
+    """Calibrations by the id of their run: those of the recorded runs, and the last ones made."""
+
+    def __init__(self, most: int = MAX_RUNS) -> None:
+        self._most = most
+        self._files = {fit["run"]: fit for fit in _shipped_fits()}
+
+    def __contains__(self, run_id: str) -> bool:
+        return run_id in self._files
+
+    def __getitem__(self, run_id: str) -> dict[str, Any]:
+        return self._files[run_id]
+
+    def keep(self, fit: dict[str, Any]) -> None:
+        """What is too much goes, the oldest first."""
+        self._files[fit["run"]] = fit
+        while len(self._files) > self._most:
+            del self._files[next(iter(self._files))]
+
+
 def entry(known: Known) -> dict[str, Any]:
     """What a list says of a run."""
     run = known.run
@@ -137,6 +158,17 @@ def _file_name(run: runfile.Record) -> str:
 def _shipped() -> list[runfile.Record]:
     folder = next((folder for folder in SHIPPED if folder.is_dir()), None)
     return list(_read_all(folder, "run-*.json")) if folder else []
+
+
+def _shipped_fits() -> Iterator[dict[str, Any]]:
+    """Without the environment that they were made in, which is no part of an answer."""
+    folder = next((folder for folder in SHIPPED if folder.is_dir()), None)
+    for path in sorted(folder.glob("calibrated-*.json")) if folder else ():
+        with contextlib.suppress(OSError, ValueError):  # then it is made when it is asked for
+            fit = json.loads(path.read_text(encoding="utf-8"))
+            fit.pop("environment", None)
+            if fit["schema"] == CALIBRATION_SCHEMA:
+                yield fit
 
 
 def _read_all(folder: Path, pattern: str, most: int = MAX_RUNS) -> Iterator[runfile.Record]:

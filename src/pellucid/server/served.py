@@ -14,8 +14,9 @@ from pellucid.errors import InputError
 from pellucid.model.spec import ModelSpec
 from pellucid.request import EngineInfo, SamplingParams
 from pellucid.server.http import read_body, understood
-from pellucid.server.runs import Runs
+from pellucid.server.runs import Fits, Runs
 from pellucid.server.supervisor import Supervisor
+from pellucid.server.watchers import Watchers
 from pellucid.text.tokenizer import Tokenizer
 
 MAX_BODY = 8 << 20
@@ -43,8 +44,12 @@ class Served:
     """Silence in a stream after which a comment is sent, so that proxies do not hang up."""
     runs: Runs = field(default_factory=Runs)
     """Measured here, and recorded elsewhere."""
+    fits: Fits = field(default_factory=Fits)
+    """Of runs, as far as they were asked for or recorded."""
     computing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while something is worked out from a run file."""
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while curves are worked out, which is a matter of a moment."""
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the engine's process is asked for a view of attention."""
     sampling_defaults: Mapping[str, float | int] = field(default_factory=dict)
@@ -54,6 +59,11 @@ class Served:
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))
+    watchers: Watchers = field(init=False)
+    """Who watches the engine's steps."""
+
+    def __post_init__(self) -> None:
+        self.watchers = Watchers(self.engine)
 
     @property
     def info(self) -> EngineInfo:

@@ -22,13 +22,13 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Protocol
 
-import msgspec
-
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
+from pellucid.events import PoolState
 from pellucid.process import in_background, own_process, put_off_collection, wait_briefly
 from pellucid.request import EngineInfo, EngineStats, Output, Request
 from pellucid.runner.early import begin_context, import_kernels
+from pellucid.server.jobs import Looker, Measurer, look_at_engine, measure_engine
 from pellucid.server.protocol import (
     ENGAGED,
     MEASURING,
@@ -53,11 +53,17 @@ from pellucid.server.protocol import (
     Start,
     Switch,
     Switched,
+    Traced,
     Unframer,
+    Unwatch,
+    Unwatched,
+    Watch,
+    Watched,
     decode_command,
     frame,
 )
 from pellucid.stages import Laps
+from pellucid.trace import Trace
 
 RECEIVE_BYTES = 1 << 16
 GRACE_S = 2.0
@@ -76,15 +82,10 @@ class EngineLike(Protocol):
     def prepare(self) -> bool: ...
     def stats(self) -> EngineStats: ...
     def switch(self, **choices: Any) -> EngineInfo: ...
-
-
-Report = Callable[[str, float, float, str], None]
-"""What is being done, how much of how much, and a line to read or nothing."""
-Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], dict[str, Any]]
-"""Engine, settings, where to report, and what to call between steps → a run file; `InputError` if
-the settings are bad."""
-Looker = Callable[[Any, dict[str, Any]], dict[str, Any]]
-"""Engine, wish → what its heads look at; `InputError` if the wish is bad."""
+    @property
+    def trace(self) -> Trace: ...
+    def watch(self) -> PoolState: ...
+    def unwatch(self) -> None: ...
 
 
 class Hangup(Exception):
@@ -125,13 +126,6 @@ class Channel:
             commands += [decode_command(body) for body in self._unframer.feed(data)]
 
 
-def look_at_engine(engine: Any, wish: dict[str, Any]) -> dict[str, Any]:
-    """`Looker` of a real engine."""
-    from pellucid.explore.attention import AttentionWish, show_attention  # where it is asked for
-
-    return show_attention(engine, msgspec.convert(wish, AttentionWish))
-
-
 def serve_engine(
     engine: EngineLike,
     channel: Channel,
@@ -157,6 +151,16 @@ def serve_engine(
             outputs = engine.step()
             if outputs:
                 channel.send(Outputs(outputs))
+        tell(engine, channel)
+
+
+def tell(engine: EngineLike, channel: Channel) -> None:
+    """What the last step did, and what came after it, to whoever watches."""
+    if not engine.has_work:
+        engine.trace.close()  # an abort of all there was: no step comes to tell of it
+    events, dropped = engine.trace.take()
+    if events:
+        channel.send(Traced(list(events), dropped))
 
 
 def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: int) -> None:
@@ -178,6 +182,10 @@ def obey(engine: EngineLike, channel: Channel, command: Command, max_waiting: in
                 channel.send(Switched(job_id, engine.switch(**choices)))
             except InputError as error:
                 channel.send(Refused(job_id, str(error), error.param, error.code))
+        case Watch():
+            channel.send(Watched(engine.watch()))
+        case Unwatch():
+            engine.unwatch()
         case Start() | Measure() | ShowAttention():
             raise RuntimeError(f"{type(command).__name__} came out of turn")
 
@@ -230,6 +238,9 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
         while engine.has_work:
             listen()
             channel.send(Outputs(engine.step()))
+            tell(engine, channel)
+        engine.unwatch()
+        channel.send(Unwatched())
         channel.send(Measured(job_id, measure(engine, command.settings, report, listen)))
     except InputError as error:
         channel.send(Refused(job_id, str(error), error.param, error.code))
@@ -321,20 +332,6 @@ def die_with_parent(lifeline: int) -> threading.Event:
 
     threading.Thread(target=watch, name="lifeline", daemon=True).start()
     return looping
-
-
-def measure_engine(
-    engine: Any, settings: dict[str, Any], report: Report, listen: Callable[[], None]
-) -> dict[str, Any]:
-    """`Measurer` of a real engine."""
-    from pellucid.explore.cells import Settings  # both load where they are asked for
-    from pellucid.explore.measure import measure_cells
-
-    try:
-        wanted = msgspec.convert(settings, Settings)
-    except msgspec.ValidationError as error:
-        raise InputError(f"measure: {error}") from error
-    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note), listen)
 
 
 def main() -> int:

@@ -1,0 +1,83 @@
+// Modelled curves: asked of the server for what is drawn, and with them all that is one switch away,
+// so that the next picture is there before it is wanted.
+
+import { signal } from "@preact/signals";
+import { ApiError, curvesOf, keyWanted, saying } from "../api/client";
+import type { Curve, Curves, CurvesBody } from "../api/types";
+import { curveFor, holdsFor, type Switches } from "../data/curves";
+import { isFailed, isWaiting, type Failed, type Waiting } from "./asked";
+import { offline } from "./server";
+
+/** Everything that is asked but the switches. */
+export type Question = Omit<CurvesBody, "switches">;
+
+/** An answer, and for which switches it was asked: what they carry along, the server says. */
+export interface Kept {
+  readonly question: Question;
+  readonly switches: Switches;
+  readonly curves: Curves;
+}
+
+const kept = signal<readonly Kept[]>([]);
+const failures = signal<ReadonlyMap<string, string>>(new Map());
+const underway = new Set<string>();
+
+/** Answers that are kept: the last ones. */
+const MOST = 40;
+
+const keyOf = (question: Question, switches: Switches): string =>
+  JSON.stringify([question, Object.entries(switches).sort()]);
+const same = (one: Question, other: Question): boolean => JSON.stringify(one) === JSON.stringify(other);
+
+/**
+ * The curve of a setting, and the answer that it came in; asks for what is not there.
+ *
+ * May be called while drawing: whoever read it is drawn again when more is known. What is drawn is
+ * always asked for as the middle of its own answer, which brings its neighbours and its band.
+ */
+export function curveOf(
+  question: Question,
+  switches: Switches,
+): { readonly curves: Curves; readonly curve: Curve } | Waiting | Failed | null {
+  const answers = kept.value.filter((one) => same(one.question, question));
+  const key = keyOf(question, switches);
+  const middle =
+    answers.find((one) => keyOf(question, one.switches) === key) ??
+    answers.find(({ curves: { curves } }) => curves[0] && holdsFor(curves[0], switches));
+  const asked = middle?.curves.curves[0];
+  if (middle && asked) return { curves: middle.curves, curve: asked };
+  const failed = failures.value.get(key);
+  if (!offline.value && !keyWanted.value && failed === undefined)
+    queueMicrotask(() => void ask(question, switches));
+  const near = curveFor(
+    answers.map(({ curves }) => curves),
+    switches,
+  );
+  if (near) return { curves: near[0], curve: near[1] };
+  if (offline.value) return null;
+  return failed === undefined ? { waiting: true } : { failed };
+}
+
+export const isCurve = <T>(found: T | Waiting | Failed | null): found is T =>
+  found !== null && !isFailed(found) && !isWaiting(found);
+
+/** What an exported page takes along. */
+export const answersKept = (): readonly Kept[] => kept.peek();
+
+export function keepCurves(one: Kept): void {
+  kept.value = [one, ...kept.value].slice(0, MOST);
+}
+
+async function ask(question: Question, switches: Switches): Promise<void> {
+  const key = keyOf(question, switches);
+  if (underway.has(key)) return;
+  underway.add(key);
+  try {
+    keepCurves({ question, switches, curves: await curvesOf({ ...question, switches }) });
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) return; // asked again when there is a key
+    failures.value = new Map(failures.value).set(key, saying(error));
+  } finally {
+    underway.delete(key);
+  }
+}

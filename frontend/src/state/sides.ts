@@ -1,0 +1,129 @@
+// What stands beside or over each other in the Budget: a run, a setting that is modelled from it, and
+// what was there before the last change.
+
+import type { Answer } from "../data/answers";
+import { budgetOf, type Budget, type Loaded, type Scope } from "../data/budget";
+import { budgetOfCurve, difference } from "../data/curves";
+import { requestOf } from "../data/request";
+import { PHASES, type Phase, type RunFile } from "../data/runfile";
+import { stopsOf, type Stop } from "../data/stops";
+import { isFailed, isWaiting } from "./asked";
+import { curveOf, isCurve } from "./curves";
+import { link } from "./navigation";
+import { questionOf, runOf, textual, type Setting } from "./setting";
+
+export interface Side {
+  readonly name: "A" | "B";
+  /** The run; of a setting that nobody measured, the one that it is modelled from. */
+  readonly loaded: Loaded;
+  /** Whether the budget is the run's own. */
+  readonly isMeasured: boolean;
+  readonly budget: Budget;
+  /** The model over it; null: not asked for, or there is none. */
+  readonly model: Budget | null;
+  readonly stops: readonly Stop[];
+  readonly answer: Answer | undefined;
+}
+
+/** Why there is nothing to draw. */
+export interface Lacking {
+  readonly lacking: string;
+}
+
+export const isSide = (found: Side | Lacking | null): found is Side => found !== null && "budget" in found;
+
+/** What a setting looks like; null: the run has no cells of what is asked for. */
+export function sideOf(name: Side["name"], setting: Setting): Side | Lacking | null {
+  const run = runOf(setting);
+  return (run && measuredSide(name, run)) ?? modelledSide(name, setting);
+}
+
+/**
+ * Two settings, so that their difference means something: both measured, or both modelled. What was
+ * measured and what was modelled differ by the model's error as well.
+ */
+export function pairOf(then: Setting, now: Setting): [Side, Side] | null {
+  const both = [then, now].map((one) => {
+    const run = runOf(one);
+    return run && measuredSide("A", run);
+  });
+  const [before, after] = both.every(Boolean) ? both : [then, now].map((one) => modelledSide("A", one));
+  return before && after && isSide(before) && isSide(after) ? [before, after] : null;
+}
+
+/** A run as it was measured. */
+export function measuredSide(name: Side["name"], loaded: Loaded): Side | null {
+  const { phase, batch, detail, output } = link.value;
+  const budget =
+    phase === "request" ? requestOf(loaded, batch, output, detail) : budgetOf(loaded, phase, batch, detail);
+  if (!budget) return null;
+  const model = modelOver(loaded, budget);
+  return {
+    name,
+    loaded,
+    isMeasured: true,
+    budget,
+    model,
+    stops: stopsOf(budget, model),
+    answer: answerOf(loaded),
+  };
+}
+
+export function answerOf(loaded: Loaded | undefined): Answer | undefined {
+  const { phase, batch } = link.value;
+  return loaded?.answers.find((answer) => answer.phase === phase && answer.batch === batch);
+}
+
+/** The model of what a run measured; null where none is asked for or there is none. */
+export function modelOver(loaded: Loaded, budget: Budget, detail = link.value.detail): Budget | null {
+  if (link.value.model === "off") return null;
+  const own: Setting = { loaded, machine: "", shape: "", switches: textual(loaded.run) };
+  const found = curveIn(own, budget.phase, budget.batch);
+  if (!isCurve(found)) return null;
+  const model = budgetOfCurve(found.curves, found.curve, detail);
+  const least = budget.columns[0]?.length ?? 1;
+  return { ...model, columns: model.columns.filter(({ length }) => length >= least) };
+}
+
+/** A setting that was not measured, as the cost model has it. */
+function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | null {
+  if (!setting.machine && !wasFitted(setting.loaded.run, link.value.phase)) return null;
+  const found = curveIn(setting, link.value.phase, link.value.batch);
+  if (found === null) return { lacking: "There is no server to ask what these switches come to." };
+  if (isWaiting(found)) return { lacking: "Working out what these switches come to …" };
+  if (isFailed(found)) return { lacking: `These switches cannot be modelled: ${found.failed}` };
+  const { curves, curve } = found;
+  const how = difference(textual(setting.loaded.run), curve.switches);
+  const elsewhere = Boolean(setting.machine || setting.shape);
+  const whole = budgetOfCurve(curves, curve, link.value.detail, elsewhere ? "" : how);
+  const first = elsewhere ? SHORTEST : firstOf(setting.loaded.run);
+  const budget = { ...whole, columns: whole.columns.filter(({ length }) => length >= first) };
+  const stops = stopsOf(budget, null);
+  return {
+    name,
+    loaded: setting.loaded,
+    isMeasured: false,
+    budget,
+    model: null,
+    stops,
+    answer: curve.answer,
+  };
+}
+
+/** Tokens from which on a curve is drawn that no run begins at. */
+const SHORTEST = 16;
+
+const firstOf = (run: RunFile): number => Math.min(...run.cells.map(({ length }) => length));
+
+/** A machine that was fitted to steps of one phase alone knows nothing of the other. */
+function wasFitted(run: RunFile, scope: Scope): boolean {
+  const phases: readonly Phase[] = scope === "request" ? PHASES : [scope];
+  return phases.every((phase) => run.cells.some((cell) => cell.phase === phase));
+}
+
+/** The curve of a setting, for the phase and batch that are looked at or for others. */
+export function curveIn(setting: Setting, scope: Budget["phase"], batch: number): ReturnType<typeof curveOf> {
+  const question = questionOf(setting);
+  if (question === null || isWaiting(question) || isFailed(question)) return question;
+  return curveOf({ ...question, scope, batch }, setting.switches);
+}
