@@ -85,13 +85,34 @@ def test_a_run_from_elsewhere_is_answered_as_recorded(server: Running) -> None:
 RECORDED = Path(__file__).parents[2] / "bench" / "results" / "run-smollm2-cpu.json"
 
 
+def unknown(run: runfile.Record, seed: int) -> runfile.Record:
+    """The same measurement under another id: no fit of it comes with the server."""
+    content = {key: value for key, value in run.items() if key not in ("id", "schema")}
+    return runfile.seal({**content, "settings": {"seed": seed}})
+
+
+def test_the_fits_of_recorded_runs_come_with_the_server(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(run: runfile.Record) -> None:
+        raise AssertionError("it was fitted again")
+
+    monkeypatch.setattr(calibration, "calibrate", never)
+    run = runfile.read(RECORDED)
+    sent = server.http().post("/explorer/v1/calibrate", json={"run": run}).json()
+    shipped = json.loads((RECORDED.parent / "calibrated-smollm2-cpu.json").read_text())
+    assert sent == {key: value for key, value in shipped.items() if key != "environment"}
+
+
 def test_a_run_is_calibrated_as_on_the_command_line(
     server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, machine = runfile.read(RECORDED), tmp_path / "machine.json"
+    file, machine = tmp_path / "run.json", tmp_path / "machine.json"
+    run = unknown(runfile.read(RECORDED), 1)
+    file.write_text(json.dumps(run))
     sent = server.http().post("/explorer/v1/calibrate", json={"run": run})
     assert sent.status_code == 200
-    assert main(["calibrate", "--run", str(RECORDED), "--json", str(machine)]) == 0
+    assert main(["calibrate", "--run", str(file), "--json", str(machine)]) == 0
     written = json.loads(machine.read_text())
     del written["environment"]
     assert sent.json() == written
@@ -102,7 +123,7 @@ def test_a_fit_leaves_the_others_their_turn(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It happens beside the event loop, and one at a time."""
-    run, fitting, most = runfile.read(RECORDED), 0, 0
+    run, fitting, most = unknown(runfile.read(RECORDED), 2), 0, 0
     go = threading.Event()
 
     def slow(record: runfile.Record) -> calibration.Calibration:
@@ -123,7 +144,8 @@ def test_a_fit_leaves_the_others_their_turn(
     asking = [threading.Thread(target=ask, args=(statuses,)) for _ in range(2)]
     for thread in asking:
         thread.start()
-    while not fitting:
+    begun = time.monotonic()
+    while not fitting and time.monotonic() < begun + 10:
         time.sleep(0.01)
     assert server.http().get("/health").status_code == 200
     assert not statuses
