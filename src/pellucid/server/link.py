@@ -145,9 +145,10 @@ class Submission:
 class Job:
     """A measurement on its way. Use in a `with`: leaving it early stops it."""
 
-    def __init__(self, link: EngineLink, job_id: str) -> None:
+    def __init__(self, link: EngineLink, job_id: str, gives_way: bool) -> None:
         self._link = link
         self._id = job_id
+        self.gives_way = gives_way
         self._news: asyncio.Queue[Progress | Measured | Exception] = asyncio.Queue()
 
     async def take(self, timeout: float | None = None) -> Progress | Measured:
@@ -250,19 +251,35 @@ class EngineLink:
         self._writer.writelines(frames)
         return submission
 
-    def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
+    def measure(
+        self,
+        job_id: str,
+        settings: dict[str, Any],
+        *,
+        force: bool = False,
+        gives_way: bool = False,
+    ) -> Job:
         """Have the engine time its stages; `settings` are those of `explore.cells`."""
         if self.down:
             raise EngineDown(self.down)
-        self.jobs[job_id] = job = Job(self, job_id)
-        self._send(Measure(job_id, settings, force))
+        if gives_way and self.jobs:
+            raise InputError(MEASURING, code="busy")
+        self.jobs[job_id] = job = Job(self, job_id, gives_way)
+        self._send(Measure(job_id, settings, force, gives_way))
         return job
+
+    @property
+    def is_engaged(self) -> bool:
+        """Whether a measurement has the engine to itself and gives way to nobody."""
+        return not all(job.gives_way for job in self.jobs.values())
 
     async def switch(self, job_id: str, choices: dict[str, str]) -> EngineInfo:
         """Have the engine go on with other switches. `InputError` for what cannot be had."""
         if self.down:
             raise EngineDown(self.down)
-        if self.jobs:  # the engine would say so too, but not before its next look at the socket
+        if (
+            self.is_engaged
+        ):  # the engine would say so too, but not before its next look at the socket
             raise InputError(MEASURING, code="busy")
         self._changes[job_id] = asyncio.get_running_loop().create_future()
         self._send(Switch(job_id, choices))
@@ -285,7 +302,7 @@ class EngineLink:
         `InputError` if it does not fit."""
         if self.down:
             raise EngineDown(self.down)
-        if self.jobs:
+        if self.is_engaged:
             raise InputError(ENGAGED, code="busy")
         self._looks[job_id] = asyncio.get_running_loop().create_future()
         self._send(ShowAttention(job_id, wish))

@@ -89,10 +89,24 @@ class EngineLike(Protocol):
     def unwatch(self) -> None: ...
 
 
-Report = Callable[[str, float, float, str], None]
-"""What is being done, how much of how much, and a line to read or nothing."""
-Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], dict[str, Any]]
-"""Engine, settings, where to report, and what to call between steps → a run file; `InputError` if
+class Report(Protocol):
+    """Takes what is being done, how much of how much, a line to read or nothing, and what has been
+    measured of a cell so far, if something new has."""
+
+    def __call__(
+        self,
+        doing: str,
+        done: float,
+        total: float,
+        note: str,
+        cell: dict[str, Any] | None = None,
+    ) -> None: ...
+
+
+Runs = tuple[dict[str, Any], dict[str, Any] | None]
+"""A run file, and another if two settings were measured in turns."""
+Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], Runs]
+"""Engine, settings, where to report, and what to call between steps → run files; `InputError` if
 the settings are bad."""
 Looker = Callable[[Any, dict[str, Any]], dict[str, Any]]
 """Engine, wish → what its heads look at; `InputError` if the wish is bad."""
@@ -211,22 +225,34 @@ class Stopped(Exception):
     """Nobody wants the measurement any more."""
 
 
+class GaveWay(KeyboardInterrupt):
+    """Something else is wanted of the engine: like Ctrl-C, it ends a measurement early."""
+
+
+GAVE_WAY = "the engine was wanted for something else before anything was measured"
+
+
 def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure: Measurer) -> None:
     """Measure from first to last, and answer for it.
 
-    By force: the answers being made are finished first, and new requests wait.
+    By force: the answers being made are finished first, and new requests wait. One that gives way
+    ends as soon as anything else is wanted of the engine, a change of switches too.
     """
     job_id = command.job_id
     held: list[Command] = []
 
     def listen() -> None:
-        stopped = False
+        stopped = gives_way = False
         for other in channel.receive(wait=False):
             if other == Abort(job_id):
                 stopped = True  # once the others that came with it are taken care of
                 continue
             if isinstance(other, GetStats):
                 channel.send(Snapshot(engine.stats()))
+                continue
+            if command.gives_way:
+                gives_way = gives_way or not isinstance(other, Abort | Unwatch)
+                held.append(other)
                 continue
             if isinstance(other, Switch):
                 channel.send(Refused(other.job_id, MEASURING, code="busy"))
@@ -239,10 +265,14 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
             held.append(other)  # an abort too: what it aborts may be held
         if stopped:
             raise Stopped
+        if gives_way:
+            raise GaveWay
 
-    def report(doing: str, done: float, total: float, note: str) -> None:
+    def report(
+        doing: str, done: float, total: float, note: str, cell: dict[str, Any] | None = None
+    ) -> None:
         listen()
-        channel.send(Progress(job_id, doing, done, total, note))
+        channel.send(Progress(job_id, doing, done, total, note, cell))
 
     try:
         if engine.has_work and not command.force:
@@ -258,9 +288,11 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
             tell(engine, channel)
         engine.unwatch()
         channel.send(Unwatched())
-        channel.send(Measured(job_id, measure(engine, command.settings, report, listen)))
+        channel.send(Measured(job_id, *measure(engine, command.settings, report, listen)))
     except InputError as error:
         channel.send(Refused(job_id, str(error), error.param, error.code))
+    except GaveWay:
+        channel.send(Refused(job_id, GAVE_WAY, code="gave_way"))
     except Stopped:
         pass
     finally:
@@ -353,16 +385,26 @@ def die_with_parent(lifeline: int) -> threading.Event:
 
 def measure_engine(
     engine: Any, settings: dict[str, Any], report: Report, listen: Callable[[], None]
-) -> dict[str, Any]:
-    """`Measurer` of a real engine."""
-    from pellucid.explore.cells import Settings  # both load where they are asked for
-    from pellucid.explore.measure import measure_cells
+) -> Runs:
+    """`Measurer` of a real engine. Settings: those of `explore.cells`, and `against`, the switches
+    of a second setting that is to be measured in turns with the engine's own."""
+    from pellucid.explore.cells import Settings  # these load where they are asked for
+    from pellucid.explore.measure import MeasureProgress, measure_cells
+    from pellucid.explore.turns import measure_in_turns
 
+    settings = dict(settings)
+    against = settings.pop("against", None)
     try:
         wanted = msgspec.convert(settings, Settings)
     except msgspec.ValidationError as error:
         raise InputError(f"measure: {error}") from error
-    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note), listen)
+
+    def progress(p: MeasureProgress) -> None:
+        report(p.doing, p.done, p.total, p.note, p.cell)
+
+    if against:
+        return measure_in_turns(engine, wanted, against, progress, listen)
+    return measure_cells(engine, wanted, progress, listen), None
 
 
 def main() -> int:
