@@ -36,14 +36,20 @@ export const rows = computed<readonly Row[]>(() => {
   });
 });
 
-/** What is checked: what was wished for last, if that is not so yet. */
-export const chosenOf = ({ key, current }: Row): string =>
-  (followsEngine.value ? wishes.value.get(key) : undefined) ?? current;
+/** Whose switches a control shows: the running engine's, or the picture's own. */
+export type Owner = "engine" | "picture";
 
-/** Choose a value: of the running engine's switch, or of the picture's own. */
-export function choose(key: string, value: string, restMs = 0): void {
-  remember();
-  if (followsEngine.value) return wish(key, value, restMs);
+/** Those of the picture are the engine's while it follows them. */
+export const ownerOfPicture = computed((): Owner => (followsEngine.value ? "engine" : "picture"));
+
+/** What is checked: what was wished for last, if that is not so yet. */
+export const chosenOf = ({ key, current }: Row, owner: Owner): string =>
+  (owner === "engine" ? wishes.value.get(key) : undefined) ?? current;
+
+/** Choose a value: of the running engine's switch, whatever is shown, or of the picture's own. */
+export function choose(owner: Owner, key: string, value: string, restMs = 0): void {
+  if (owner === ownerOfPicture.value) remember();
+  if (owner === "engine") return wish(key, value, restMs);
   const now = setting.value;
   const found = now && curveIn(now, link.value.phase, link.value.batch);
   const near = isCurve(found)

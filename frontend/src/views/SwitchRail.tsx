@@ -9,9 +9,8 @@ import { SwitchControl } from "../parts/SwitchControl";
 import { SwitchNews } from "../parts/SwitchNews";
 import { useMedia } from "../parts/useMedia";
 import type { View } from "../state/link";
-import { rows } from "../state/rows";
+import { ownerOfPicture, rows, type Owner } from "../state/rows";
 import { capabilities } from "../state/server";
-import { followsEngine } from "../state/setting";
 import { AboutEffects } from "./Effects";
 import { WhatIf } from "./WhatIf";
 
@@ -35,13 +34,16 @@ export function WithSwitches({ view, children }: { view: View; children: Compone
   );
 }
 
+/** A talk is always one with the engine, whatever is shown beside it. */
+const ownerOf = (talks: boolean): Owner => (talks ? "engine" : ownerOfPicture.value);
+
 const nameOf = (talks: boolean): string =>
-  talks || followsEngine.value ? "Switches of the running engine" : "What if: switches of this picture";
+  ownerOf(talks) === "engine" ? "Switches of the running engine" : "What if: switches of this picture";
 
 function Beside({ talks }: { talks: boolean }): JSX.Element {
   return (
     <section class="rail" aria-label={nameOf(talks)}>
-      <h2>{talks || followsEngine.value ? "Switches" : "What if"}</h2>
+      <h2>{ownerOf(talks) === "engine" ? "Switches" : "What if"}</h2>
       <Controls talks={talks} />
     </section>
   );
@@ -57,18 +59,18 @@ function Above({ talks }: { talks: boolean }): JSX.Element {
 }
 
 function Controls({ talks }: { talks: boolean }): JSX.Element {
-  const engine = talks || followsEngine.value;
+  const owner = ownerOf(talks);
   const shown = talks ? (capabilities.value?.switches ?? []) : rows.value;
   return (
     <>
-      {engine ? (
+      {owner === "engine" ? (
         <SwitchNews otherwise="A choice changes the running engine; answers that are being written go on." />
       ) : (
         <p class="switch-news">A choice changes this picture alone, and no engine.</p>
       )}
       <div class="switch-list">
         {shown.map((row) => (
-          <SwitchControl key={row.key} row={row} compact />
+          <SwitchControl key={row.key} row={row} owner={owner} compact />
         ))}
       </div>
       {!talks && <AboutEffects />}
