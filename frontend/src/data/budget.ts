@@ -15,6 +15,9 @@ const NS_PER_MS = 1e6;
 export type Scope = Phase | "request";
 export const SCOPES: readonly Scope[] = [...PHASES, "request"];
 
+/** What has to be measured for it. */
+export const phasesOf = (scope: Scope): readonly Phase[] => (scope === "request" ? PHASES : [scope]);
+
 export const SCOPE_WORDS: Record<Scope, string> = {
   decode: "a decode step",
   prefill: "a prefill",

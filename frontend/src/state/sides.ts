@@ -2,10 +2,10 @@
 // what was there before the last change.
 
 import type { Answer } from "../data/answers";
-import { budgetOf, type Budget, type Loaded, type Scope } from "../data/budget";
+import { budgetOf, phasesOf, type Budget, type Loaded, type Scope } from "../data/budget";
 import { budgetOfCurve, difference } from "../data/curves";
 import { requestOf } from "../data/request";
-import { PHASES, type Phase, type RunFile } from "../data/runfile";
+import type { RunFile } from "../data/runfile";
 import { stopsOf, type Stop } from "../data/stops";
 import { isFailed, isWaiting } from "./asked";
 import { curveOf, isCurve } from "./curves";
@@ -117,8 +117,7 @@ const firstOf = (run: RunFile): number => Math.min(...run.cells.map(({ length })
 
 /** A machine that was fitted to steps of one phase alone knows nothing of the other. */
 function wasFitted(run: RunFile, scope: Scope): boolean {
-  const phases: readonly Phase[] = scope === "request" ? PHASES : [scope];
-  return phases.every((phase) => run.cells.some((cell) => cell.phase === phase));
+  return phasesOf(scope).every((phase) => run.cells.some((cell) => cell.phase === phase));
 }
 
 /** The curve of a setting, for the phase and batch that are looked at or for others. */

@@ -11,6 +11,7 @@ import { useMedia } from "../parts/useMedia";
 import type { View } from "../state/link";
 import { ownerOfPicture, rows, type Owner } from "../state/rows";
 import { capabilities } from "../state/server";
+import { isElsewhere } from "../state/setting";
 import { AboutEffects } from "./Effects";
 import { WhatIf } from "./WhatIf";
 
@@ -23,7 +24,7 @@ const ABOVE: readonly View[] = ["budget", "chat"];
 export function WithSwitches({ view, children }: { view: View; children: ComponentChildren }): JSX.Element {
   const room = useMedia(ROOM[view] ?? WIDE);
   const talks = view === "chat";
-  const there = talks ? capabilities.value !== null : rows.value.length > 0;
+  const there = talks ? capabilities.value !== null : rows.value.length > 0 || isElsewhere.value;
   const wanted = there && view !== "switches"; // which shows them itself
   const beside = wanted && room;
   return (
