@@ -7,10 +7,10 @@ import type { Switches } from "../data/curves";
 import { isWaiting } from "./asked";
 import { remember } from "./before";
 import { isCurve, type Found } from "./curves";
-import { switchesIn, textOf } from "./link";
+import { switchesIn } from "./link";
 import { go, link } from "./navigation";
 import { capabilities } from "./server";
-import { followsEngine, setting, textual } from "./setting";
+import { followsEngine, setOf, setting } from "./setting";
 import { curveIn } from "./sides";
 import { wish, wishes } from "./switching";
 
@@ -69,9 +69,7 @@ export function choose(owner: Owner, key: string, value: string, restMs = 0): vo
     ...(isCurve(found) && becoming(found, key, value)),
     [key]: value,
   };
-  const own = now && !now.machine && !now.shape ? textual(now.loaded.run) : {};
-  const changed = Object.entries(after).filter(([name, word]) => own[name] !== word);
-  go({ set: textOf(Object.fromEntries(changed)) });
+  if (now) go({ set: setOf(after, now) });
 }
 
 /** What is drawn, and what the value takes along in the answer that it came in: that is another

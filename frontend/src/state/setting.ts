@@ -14,7 +14,7 @@ import { isFailed, isWaiting, known, type Failed, type Waiting } from "./asked";
 import { calibrations } from "./calibration";
 import { counts } from "./counts";
 import type { Question } from "./curves";
-import { switchesIn } from "./link";
+import { switchesIn, textOf } from "./link";
 import { link } from "./navigation";
 import { deviceOf, entries, loaded, runA } from "./runs";
 import { capabilities } from "./server";
@@ -66,6 +66,14 @@ export const setting = computed<Setting | null>(() => {
 
 /** A run's switches; run files hold numbers among them too. */
 export const textual = ({ engine }: RunFile): Switches => asText(engine.switches, engine.device);
+
+/** Switches as the address has them: only what differs from those of the shown run, if they are over
+ * such. */
+export function setOf(switches: Switches, { loaded: { run } }: Setting): string {
+  const own = isElsewhere.value ? {} : textual(run);
+  const changed = Object.entries(switches).filter(([key, value]) => own[key] !== value);
+  return textOf(Object.fromEntries(changed));
+}
 
 /** What `-1`, the default, comes to on either kind of device; older runs have it as it was given. */
 const CHUNK = { cuda: "8192", cpu: "512" };
