@@ -2,7 +2,7 @@
 
 import type { Calibration } from "../src/data/calibration";
 import type { RunFile } from "../src/data/runfile";
-import type { Counts } from "../src/api/types";
+import type { Counts, CurvesBody } from "../src/api/types";
 import { HERE } from "./sample";
 
 export const SHAPE = {
@@ -111,3 +111,18 @@ export const CALIBRATION: Calibration = {
   },
   cells: [],
 };
+
+/** What the page asks of this run with this fit; a test changes what it is about. */
+export const body = (changes: Partial<CurvesBody> = {}): CurvesBody => ({
+  name: MODELLED_RUN.model.name,
+  spec: SHAPE,
+  hardware: CALIBRATION.hardware,
+  choices: CHOICES,
+  packed: { weight_bytes: CHOICES.weight_bytes, head_bytes: CHOICES.head_bytes },
+  switches: {},
+  scope: "decode",
+  batch: 1,
+  num_outputs: 128,
+  lengths: [],
+  ...changes,
+});
