@@ -1,12 +1,14 @@
 #!/usr/bin/env python
 """What it costs to write down what each step does: with nobody watching, and with one who does.
 
-    python bench/events.py [--pairs 9] [--json bench/results/events-cpu.json]
+    python bench/events.py [--pairs 15] [--json bench/results/events-cpu.json]
 
-SmolLM2, eight answers at a time. Three questions, each with its own measure:
+SmolLM2, eight answers at a time. Each question has its own measure:
 
 * `off`: what the empty calls of `NullTrace` cost. That is far below the noise of a clock around a
-  step, so they are counted over a stretch, timed by themselves, and divided by the steps' time.
+  step, so they are counted over a stretch, timed by themselves, and divided by the steps' time, of
+  which the shortest is taken.
+* `on`: the same for writing down, taking and encoding events, by the CPU time of the thread.
 * `engine`: throughput of one engine that writes down and encodes each step's event, over the same
   engine's with `NullTrace`, in pairs of stretches that follow each other in turns (AB BA AB ...).
   `control` is the same with both stretches alike: what the machine makes of nothing.
@@ -35,25 +37,26 @@ from pellucid.engine import Engine
 from pellucid.process import own_process
 from pellucid.request import Request
 from pellucid.server.protocol import Traced, frame
-from pellucid.trace import NullTrace
+from pellucid.trace import NullTrace, StepTrace
 
 MODEL, ANSWERS, PROMPT, ANSWER = "smollm2", 8, 64, 400
-STEPS = 40
-"""Of a stretch of the engine: about a second."""
-STRETCH_S, LINGER_S = 4.0, 2.3
+STEPS = 12
+"""Of a stretch of the engine: a fraction of a second, so that neighbours meet the same machine."""
+STRETCH_S, LINGER_S = 3.0, 2.3
 """Of the server: a stretch, and how long the engine goes on when the watcher has left."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
     load = os.getloadavg()[0]
     record = {"model": MODEL, "answers": ANSWERS, "load_before": load, **in_engine(args.pairs)}
-    record["server"] = in_server(args.pairs)
-    off, ns = record["off"]["share"], record["off"]["ns_per_step"]
-    print(f"off      {100 * off:.4f} % of a step: {ns:.0f} ns of {record['off']['step_ms']:.1f} ms")
+    record["server"] = in_server(args.pairs // 2)
+    for name in ("off", "on"):
+        found = record[name]
+        print(f"{name:8} {100 * found['share']:.4f} % of a step: {found['us_per_step']:.2f} µs")
     for name in ("control", "engine", "server"):
         found = record[name]
         print(f"{name:8} {found['median']:.4f}  ({found['min']:.4f} to {found['max']:.4f})")
@@ -130,7 +133,14 @@ def in_engine(num: int) -> dict[str, Any]:
 
     found = {"control": pairs(num, unwatched, unwatched), "engine": pairs(num, unwatched, watched)}
     found["engine"]["bytes_per_event"] = num_bytes / num_events
-    return {"off": off(busy), **found}
+    step_s = min(timed(lambda: busy.rate(lambda: None)) / STEPS for _ in range(9))
+    return {"step_ms": 1e3 * step_s, "off": off(busy, step_s), "on": on(busy, step_s), **found}
+
+
+def timed(work: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
 
 
 class Counting(NullTrace):
@@ -144,30 +154,61 @@ class Counting(NullTrace):
         return super().__getattribute__(name)
 
 
-def off(busy: Busy) -> dict[str, Any]:
-    """The empty calls of a step, each as long as the longest of them takes, over the step."""
+def off(busy: Busy, step_s: float) -> dict[str, Any]:
+    """The empty calls of a step, each as long as the one with most arguments, over the step."""
     Counting.calls = 0
     busy.engine.scheduler.trace = Counting()
     busy.rate(lambda: None)
     calls = Counting.calls / STEPS
     busy.engine.unwatch()
-    step_s = []
-    for _ in range(5):
-        begin = time.perf_counter()
-        busy.rate(lambda: None)
-        step_s.append((time.perf_counter() - begin) / STEPS)
     trace, repeats = NullTrace(), 100_000
-    begin = time.perf_counter()
-    for _ in range(repeats):
-        trace.landed(None, None, None)  # type: ignore[arg-type]
-    call_s = (time.perf_counter() - begin) / repeats
-    step = shared.median(step_s)
-    return {
-        "calls_per_step": calls,
-        "ns_per_step": 1e9 * calls * call_s,
-        "step_ms": 1e3 * step,
-        "share": calls * call_s / step,
-    }
+
+    def call() -> None:
+        for _ in range(repeats):
+            trace.landed(None, None, None)  # type: ignore[arg-type]
+
+    call_s = min(timed(call) for _ in range(5)) / repeats
+    found = {"calls_per_step": calls, "us_per_step": 1e6 * calls * call_s}
+    return found | {"share": calls * call_s / step_s}
+
+
+class Timed(StepTrace):
+    """How much of the thread's time its calls of every step take."""
+
+    ns = 0
+
+    def planned(self, *args: Any) -> None:
+        self._time(super().planned, *args)
+
+    def landed(self, *args: Any) -> None:
+        self._time(super().landed, *args)
+
+    def close(self) -> None:
+        self._time(super().close)
+
+    def _time(self, call: Callable[..., None], *args: Any) -> None:
+        begin = time.thread_time_ns()
+        call(*args)
+        Timed.ns += time.thread_time_ns() - begin
+
+
+def on(busy: Busy, step_s: float) -> dict[str, Any]:
+    """Writing down, taking and encoding, over the step."""
+    engine, Timed.ns = busy.engine, 0
+    engine.scheduler.trace = trace = Timed(engine.watch())
+
+    def tell() -> None:
+        begin = time.thread_time_ns()
+        events, dropped = trace.take()
+        frame(Traced(list(events), dropped))
+        Timed.ns += time.thread_time_ns() - begin
+
+    stretches = 10
+    for _ in range(stretches):
+        busy.rate(tell)
+    engine.unwatch()
+    us = Timed.ns / 1e3 / (STEPS * stretches)
+    return {"us_per_step": us, "share": us / 1e6 / step_s}
 
 
 def in_server(num: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import type { Calibration } from "../src/data/calibration";
 import type { RunFile } from "../src/data/runfile";
-import { DEFAULT_CHOICES } from "../src/model/work";
+import type { Counts, CurvesBody } from "../src/api/types";
 import { HERE } from "./sample";
 
 export const SHAPE = {
@@ -24,15 +24,52 @@ export const MODELLED_RUN: RunFile = {
   ...HERE,
   id: "e7".repeat(32),
   model: { name: "smollm2", spec: SHAPE },
-  engine: { ...HERE.engine, switches: { attention: "flash", kv_cache: "on", graphs: "off" } },
+  engine: {
+    ...HERE.engine,
+    switches: {
+      attention: "flash",
+      kv_cache: "on",
+      chunked_prefill: "-1",
+      fused_kernels: "on",
+      gemv: "off",
+      graphs: "off",
+      overlap: "off",
+      weights: "packed",
+    },
+  },
   limits: { matmul_flop_s: 390e9, read_bytes_s: 31e9 },
   weight_bytes: 96436224,
   head_bytes: 30081024,
   kv_bytes_per_token: 46080,
 };
 
+const CHOICES = {
+  kv_cache: "on",
+  attention: "flash",
+  chunked_prefill: 512,
+  fused_kernels: "on",
+  gemv: "off",
+  graphs: "off",
+  overlap: "off",
+  weight_bytes: 0.6,
+  head_bytes: 1.06,
+  kv_bytes: 4,
+  activation_bytes: 4,
+};
+
+/** Counted by nobody: what tests need to ask for curves. */
+export const COUNTS: Counts = {
+  run: MODELLED_RUN.id,
+  spec: SHAPE,
+  choices: CHOICES,
+  device: "cpu",
+  limits: { flop_s: 390e9, bytes_s: 31e9 },
+  sheet: null,
+  cells: [],
+};
+
 export const CALIBRATION: Calibration = {
-  schema: 3,
+  schema: 4,
   run: MODELLED_RUN.id,
   model: "smollm2",
   hardware: {
@@ -60,16 +97,7 @@ export const CALIBRATION: Calibration = {
     fastest: 0.85,
     slowest: 1.2,
   },
-  choices: {
-    ...DEFAULT_CHOICES,
-    graphs: "off",
-    gemv: "off",
-    overlap: "off",
-    weight_bytes: 0.6,
-    head_bytes: 1.06,
-    kv_bytes: 4,
-    activation_bytes: 4,
-  },
+  choices: CHOICES,
   report: {
     num_fitted: 9,
     num_held_out: 5,
@@ -81,4 +109,20 @@ export const CALIBRATION: Calibration = {
     by_stage: {},
     crossover: [],
   },
+  cells: [],
 };
+
+/** What the page asks of this run with this fit; a test changes what it is about. */
+export const body = (changes: Partial<CurvesBody> = {}): CurvesBody => ({
+  name: MODELLED_RUN.model.name,
+  spec: SHAPE,
+  hardware: CALIBRATION.hardware,
+  choices: CHOICES,
+  packed: { weight_bytes: CHOICES.weight_bytes, head_bytes: CHOICES.head_bytes },
+  switches: {},
+  scope: "decode",
+  batch: 1,
+  num_outputs: 128,
+  lengths: [],
+  ...changes,
+});

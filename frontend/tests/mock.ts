@@ -6,15 +6,16 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import { extname, join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Capabilities, Switch, Switched } from "../src/api/types";
+import type { Capabilities, Counts, CurvesBody, Switch, Switched } from "../src/api/types";
 import type { Calibration } from "../src/data/calibration";
 import type { News } from "../src/data/news";
 import type { Kind } from "../src/data/provenance";
 import type { RunFile } from "../src/data/runfile";
 import { lookedAt, type Wish } from "./looked";
-import { PAIRS, RECORDED } from "./recorded";
+import { FAR_COUNTS, ON_GPU_COUNTS, PAIRS, RECORDED, RECORDED_COUNTS } from "./recorded";
 import { RECORDINGS } from "./recordings";
 import { HERE, sampleAnswers, sampleRun, THERE } from "./sample";
+import { TOY_KNOWN, toyCurves } from "./toy";
 
 // Another build than the one that is served can be tested beside it.
 const DIST = process.env.DIST ?? fileURLToPath(new URL("../../src/pellucid/web/dist", import.meta.url));
@@ -37,6 +38,11 @@ export interface Mock {
   calibrations: Calibration[];
   /** How often one was asked for. */
   fits: number;
+  /** Of runs by their id; a run that has none here lacks what the model needs. */
+  counts: Counts[];
+  /** What curves were asked of, oldest first, and how long they take. */
+  curves: CurvesBody[];
+  modelling: number;
   busy: boolean;
   /** Rows as they are now, what was asked of them, and how long a change takes. */
   switches: readonly Switch[];
@@ -68,6 +74,9 @@ export async function startMock(): Promise<Mock> {
     kind: null,
     calibrations: PAIRS.map(({ fit }) => fit),
     fits: 0,
+    counts: [RECORDED_COUNTS, ON_GPU_COUNTS, FAR_COUNTS],
+    curves: [],
+    modelling: 0,
     busy: false,
     switches: SWITCHES,
     changes: [],
@@ -108,6 +117,9 @@ async function answer(mock: Mock, request: IncomingMessage, response: ServerResp
     return oneRun(mock, path.slice("/explorer/v1/runs/".length), response);
   if (path === "/explorer/v1/answers") return json(response, { answers: sampleAnswers(body.run as RunFile) });
   if (path === "/explorer/v1/calibrate") return calibrate(mock, body.run as RunFile, response);
+  if (path === "/explorer/v1/counts") return counts(mock, body.run as RunFile, response);
+  if (path === "/explorer/v1/curves") return curves(mock, body as unknown as CurvesBody, response);
+  if (path === "/explorer/v1/known") return json(response, TOY_KNOWN);
   if (path === "/explorer/v1/measure") return measure(mock, body, response);
   if (path === "/explorer/v1/switches") return change(mock, body as Record<string, string>, response);
   if (path === "/explorer/v1/attention") return look(mock, body as unknown as Wish, response);
@@ -170,6 +182,20 @@ function calibrate(mock: Mock, run: RunFile, response: ServerResponse): void {
   if (found) return json(response, found);
   const message = "the run has 5 cells, and calibrating needs 6: measure more lengths, or both phases";
   json(response, { error: { message } }, 400);
+}
+
+function counts(mock: Mock, run: RunFile, response: ServerResponse): void {
+  const found = mock.counts.find((counted) => counted.run === run.id);
+  if (found) return json(response, found);
+  json(response, { error: { message: "model.spec is missing" } }, 400);
+}
+
+async function curves(mock: Mock, body: CurvesBody, response: ServerResponse): Promise<void> {
+  mock.curves.push(body);
+  await new Promise((worked) => setTimeout(worked, mock.modelling));
+  if (body.config === null || (body.config && !("hidden_size" in (body.config as object))))
+    return json(response, { error: { message: "config.json has no hidden_size", param: "config" } }, 400);
+  json(response, toyCurves(body));
 }
 
 /** Send events one after another; a closed connection ends them. */
@@ -332,10 +358,10 @@ const SWITCHES: readonly Switch[] = [
   ),
   row(
     "overlap",
-    "on",
+    "off",
     "off",
     ["on", "off"],
-    "the default",
+    "a CPU computes where the host does",
     "Prepare the next step on the host while the device computes this one.",
     "Zhu et al. 2024 (NanoFlow), arXiv:2408.12757",
   ),
@@ -347,6 +373,15 @@ const SWITCHES: readonly Switch[] = [
     "512 on a CPU",
     "Compute a long prompt in pieces of so many tokens a step.",
     "Agrawal et al. 2024 (Sarathi-Serve), arXiv:2403.02310",
+  ),
+  row(
+    "fused_kernels",
+    "on",
+    "off",
+    ["on", "off"],
+    "the default",
+    "Compute what reads and writes the same rows in one kernel.",
+    "Dao et al. 2022, arXiv:2205.14135",
   ),
 ];
 

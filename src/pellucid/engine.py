@@ -188,6 +188,19 @@ class Engine:
         """
         self.scheduler.pretend(request_id, computed)
 
+    def touch(self, num_tokens: int) -> Iterator[None]:
+        """Write zeros to so many tokens' worth of the KV cache's first blocks, a layer at a time.
+
+        For measuring: memory that nobody ever wrote is not there yet on a CPU. No sequence may have
+        blocks.
+        """
+        assert not self.scheduler.pool.num_used, "a sequence has blocks"
+        num_blocks = -(-num_tokens // self.info.block_size)
+        for layer in self._made.pool.layers:
+            layer.keys[:num_blocks].zero_()
+            layer.values[:num_blocks].zero_()
+            yield
+
     @property
     def has_work(self) -> bool:
         return self.scheduler.has_work or bool(self._landed)

@@ -220,9 +220,9 @@ class FakeEngine:
 def fake_measure(
     engine: FakeEngine,
     settings: dict[str, Any],
-    report: Callable[[str, float, float, str], None],
+    report: Any,
     listen: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Made-up times of the right shape: attention is a tenth of a step at 256 tokens."""
     from pellucid.explore import runfile  # numpy's threads spin for a moment when they begin
 
@@ -242,7 +242,7 @@ def fake_measure(
             {"phase": "decode", "length": length, "batch": 1, "num_steps": 2}
             | {"wall_ns": walls, "timed_wall_ns": walls, "stages_ns": stages}
         )
-    return runfile.seal(
+    file = runfile.seal(
         {
             "environment": {"date": "2026-01-02T03:04:05", "cpu": "a fake", "commit": ""},
             "model": {"name": "fake", "spec": asdict(SPEC)},
@@ -259,6 +259,13 @@ def fake_measure(
             "interrupted": False,
         }
     )
+    report("measure", 2.5, 2.5, "", cells[0])
+    against = settings.get("against")
+    if not against:
+        return file, None
+    content = {key: value for key, value in file.items() if key not in ("id", "schema")}
+    engine_ = {**file["engine"], "switches": against}
+    return file, runfile.seal({**content, "engine": engine_})
 
 
 def fake_look(engine: FakeEngine, wish: dict[str, Any]) -> dict[str, Any]:

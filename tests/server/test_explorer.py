@@ -57,7 +57,8 @@ def test_capabilities(server: Running) -> None:
 
 def test_measuring_streams_progress_and_ends_in_a_run(server: Running) -> None:
     *before, last = measure(server, **SHORT)
-    assert [e["type"] for e in before] == ["progress", "estimate"]
+    assert [e["type"] for e in before] == ["progress", "estimate", "cell"]
+    assert before[2]["cell"] == last["run"]["cells"][0] and last["other"] is None
     assert before[1]["seconds"] == 2.5
     assert last["type"] == "run"
     runfile.validate(last["run"], "streamed")
@@ -69,6 +70,59 @@ def test_measuring_streams_progress_and_ends_in_a_run(server: Running) -> None:
     assert runs[0]["id"] == last["run"]["id"]
     again = server.http().get(f"/explorer/v1/runs/{runs[0]['id']}").json()
     assert again == {"run": last["run"], "answers": last["answers"]}
+
+
+def test_two_settings_in_turns_end_in_two_runs(server: Running) -> None:
+    last = measure(server, **SHORT, against={"attention": "naive"})[-1]
+    assert last["other"]["run"]["engine"]["switches"] == {"attention": "naive"}
+    assert last["other"]["answers"][0]["s10"]["kind"] == "measured"
+    known = {run["id"] for run in server.http().get("/explorer/v1/runs").json()["runs"]}
+    assert {last["run"]["id"], last["other"]["run"]["id"]} <= known
+
+
+LONG = {"lengths": [64, 256], "max_seconds": 0.5}  # the fake goes on for five seconds
+
+
+def test_in_the_background_it_gives_way(start: Any) -> None:
+    """To a request, which is answered at once, and to a change of switches."""
+    for path, asked in (
+        ("/v1/completions", {"prompt": "a", "max_tokens": 2}),
+        ("/explorer/v1/switches", {"kv_cache": "off"}),
+    ):
+        with start(FakeEngine()) as server:
+            body = {**LONG, "background": True}
+            with server.http().stream("POST", "/explorer/v1/measure", json=body) as response:
+                lines = response.iter_lines()
+                next(lines)
+                begin = time.monotonic()
+                with httpx.Client(base_url=server.url, timeout=20) as http:
+                    assert http.post(path, json=asked).status_code == 200
+                assert time.monotonic() - begin < 1
+                [error] = [json.loads(li[6:]) for li in lines if "gave_way" in li]
+            assert error["error"]["code"] == "gave_way"
+
+
+def test_one_that_is_asked_for_takes_the_place_of_one_in_the_background(start: Any) -> None:
+    with start(FakeEngine()) as server:
+        body = {**LONG, "background": True}
+        with server.http().stream("POST", "/explorer/v1/measure", json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            with httpx.Client(base_url=server.url, timeout=20) as http:
+                again = http.post("/explorer/v1/measure", json=body)
+                assert again.status_code == 409, "there is one already"
+                wanted = http.post("/explorer/v1/measure", json=SHORT)
+            assert '"type": "run"' in wanted.text or '"type":"run"' in wanted.text
+
+
+def test_an_operator_can_forbid_it(start: Any) -> None:
+    with start(FakeEngine(), measures_itself=False) as server:
+        http = server.http()
+        told = http.get("/explorer/v1/capabilities").json()
+        assert told["measure"]["by_itself"] is False
+        refused = http.post("/explorer/v1/measure", json={**SHORT, "background": True})
+        assert refused.status_code == 403 and "--no-auto-measure" in refused.text
+        assert http.post("/explorer/v1/measure", json=SHORT).status_code == 200
 
 
 def test_a_run_from_elsewhere_is_answered_as_recorded(server: Running) -> None:
@@ -85,13 +139,34 @@ def test_a_run_from_elsewhere_is_answered_as_recorded(server: Running) -> None:
 RECORDED = Path(__file__).parents[2] / "bench" / "results" / "run-smollm2-cpu.json"
 
 
+def unknown(run: runfile.Record, seed: int) -> runfile.Record:
+    """The same measurement under another id: no fit of it comes with the server."""
+    content = {key: value for key, value in run.items() if key not in ("id", "schema")}
+    return runfile.seal({**content, "settings": {"seed": seed}})
+
+
+def test_the_fits_of_recorded_runs_come_with_the_server(
+    server: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(run: runfile.Record) -> None:
+        raise AssertionError("it was fitted again")
+
+    monkeypatch.setattr(calibration, "calibrate", never)
+    run = runfile.read(RECORDED)
+    sent = server.http().post("/explorer/v1/calibrate", json={"run": run}).json()
+    shipped = json.loads((RECORDED.parent / "calibrated-smollm2-cpu.json").read_text())
+    assert sent == {key: value for key, value in shipped.items() if key != "environment"}
+
+
 def test_a_run_is_calibrated_as_on_the_command_line(
     server: Running, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, machine = runfile.read(RECORDED), tmp_path / "machine.json"
+    file, machine = tmp_path / "run.json", tmp_path / "machine.json"
+    run = unknown(runfile.read(RECORDED), 1)
+    file.write_text(json.dumps(run))
     sent = server.http().post("/explorer/v1/calibrate", json={"run": run})
     assert sent.status_code == 200
-    assert main(["calibrate", "--run", str(RECORDED), "--json", str(machine)]) == 0
+    assert main(["calibrate", "--run", str(file), "--json", str(machine)]) == 0
     written = json.loads(machine.read_text())
     del written["environment"]
     assert sent.json() == written
@@ -102,7 +177,7 @@ def test_a_fit_leaves_the_others_their_turn(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It happens beside the event loop, and one at a time."""
-    run, fitting, most = runfile.read(RECORDED), 0, 0
+    run, fitting, most = unknown(runfile.read(RECORDED), 2), 0, 0
     go = threading.Event()
 
     def slow(record: runfile.Record) -> calibration.Calibration:
@@ -123,7 +198,8 @@ def test_a_fit_leaves_the_others_their_turn(
     asking = [threading.Thread(target=ask, args=(statuses,)) for _ in range(2)]
     for thread in asking:
         thread.start()
-    while not fitting:
+    begun = time.monotonic()
+    while not fitting and time.monotonic() < begun + 10:
         time.sleep(0.01)
     assert server.http().get("/health").status_code == 200
     assert not statuses

@@ -18,7 +18,7 @@ HERE = "a fake"
 
 
 def measured(date: str = "2026-01-02T03:04:05") -> runfile.Record:
-    run = fake_measure(FakeEngine(), {"lengths": [64, 256]}, lambda *args: None)
+    run, _ = fake_measure(FakeEngine(), {"lengths": [64, 256]}, lambda *args: None)
     run["environment"]["date"] = date
     return runfile.seal({key: value for key, value in run.items() if key not in ("schema", "id")})
 

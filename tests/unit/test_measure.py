@@ -28,7 +28,7 @@ DUMMY = ["--load-format", "dummy", "--device", "cpu", "--num-blocks", "64", "--t
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "RUN_NS", 2_000_000)
     limits = {"read_bytes_s": 1e10, "matmul_flop_s": 1e11}
-    monkeypatch.setattr(measuring, "measure_limits", lambda device, dtype: limits)
+    monkeypatch.setattr(measuring, "measure_limits", lambda device, dtype, between: limits)
 
 
 @pytest.fixture(scope="module")

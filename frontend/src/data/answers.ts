@@ -1,7 +1,7 @@
 // From what length on attention has a given share of a step, as the server works it out.
 
+import type { Scope } from "./budget";
 import type { Kind } from "./provenance";
-import type { Phase } from "./runfile";
 
 export interface Crossing {
   readonly value: number | null;
@@ -12,7 +12,8 @@ export interface Crossing {
 }
 
 export interface Answer {
-  readonly phase: Phase;
+  /** Of a run one of its phases; of a curve a whole request too. */
+  readonly phase: Scope;
   readonly batch: number;
   readonly s05: Crossing;
   readonly s10: Crossing;

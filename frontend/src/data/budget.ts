@@ -21,6 +21,9 @@ const OTHER = "other";
 export type Scope = Phase | "request";
 export const SCOPES: readonly Scope[] = [...PHASES, "request"];
 
+/** What has to be measured for it. */
+export const phasesOf = (scope: Scope): readonly Phase[] => (scope === "request" ? PHASES : [scope]);
+
 export const SCOPE_WORDS: Record<Scope, string> = {
   decode: "a decode step",
   prefill: "a prefill",

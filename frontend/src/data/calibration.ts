@@ -75,7 +75,7 @@ const ERRORS = { stage_error: "p90", step_error: "max", share_error_points: "max
 
 /** Whether a file calls itself a calibration, well-formed or not: it belongs to a run by its id. */
 export function looksCalibrated(value: unknown): boolean {
-  return typeof value === "object" && value !== null && "hardware" in value && !("cells" in value);
+  return typeof value === "object" && value !== null && "hardware" in value && !("engine" in value);
 }
 
 export function parseCalibration(text: string): Calibration {
@@ -118,8 +118,12 @@ function checkCell(value: unknown, index: number): void {
   const cell = record(value, at);
   oneOf(cell.phase, PHASES, `${at}.phase`);
   for (const key of ["length", "batch"]) count(cell[key], `${at}.${key}`);
-  for (const [stage, told] of Object.entries(record(cell.stages, `${at}.stages`)))
-    positive(record(told, `${at}.stages.${stage}`).seconds, `${at}.stages.${stage}.seconds`);
+  oneOf(cell.held_out, [true, false], `${at}.held_out`);
+  for (const [stage, value] of Object.entries(record(cell.stages, `${at}.stages`))) {
+    const told = record(value, `${at}.stages.${stage}`);
+    positive(told.seconds, `${at}.stages.${stage}.seconds`);
+    text(told.bound, `${at}.stages.${stage}.bound`);
+  }
 }
 
 function checkReport(value: unknown): void {

@@ -70,10 +70,10 @@ export function curveFor(known: readonly Curves[], switches: Switches): [Curves,
   return null;
 }
 
-/** "kv_cache off, attention naive": in what the second differs from the first. */
+/** "kv_cache off, attention naive": in what the second differs from the first, as far as both say. */
 export const difference = (from: Switches, to: Switches): string =>
   Object.entries(to)
-    .filter(([key, value]) => from[key] !== value)
+    .filter(([key, value]) => key in from && from[key] !== value)
     .map(([key, value]) => `${key} ${value}`)
     .join(", ");
 

@@ -1,5 +1,5 @@
 // One switch as a group of native radio buttons: what it is now is checked, and choosing another
-// value asks the engine for it.
+// value asks the engine for it, or draws the picture with it.
 //
 // They are radio buttons and not toggle buttons, because exactly one value holds, and whoever listens
 // hears which of how many. In such a group the arrow keys choose while they move; so a choice by key
@@ -11,7 +11,7 @@ import type { JSX } from "preact";
 import { useRef } from "preact/hooks";
 import type { SwitchValue } from "../api/types";
 import { effectOf } from "../state/effects";
-import { choose, chosenOf, type Row } from "../state/rows";
+import { choose, chosenOf, ownerOfPicture, type Owner, type Row } from "../state/rows";
 import { wishes } from "../state/switching";
 import { EffectTag } from "./EffectTag";
 
@@ -19,23 +19,24 @@ const REST_MS = 500;
 
 interface Props {
   readonly row: Row;
+  readonly owner: Owner;
   /** Its name stands beside it already. */
   readonly named?: boolean;
   /** Reasons fold away. */
   readonly compact?: boolean;
 }
 
-export function SwitchControl({ row, named = false, compact = false }: Props): JSX.Element {
+export function SwitchControl({ row, owner, named = false, compact = false }: Props): JSX.Element {
   const byKey = useRef(false);
   const { key, current, values } = row;
-  const chosen = chosenOf(row);
+  const chosen = chosenOf(row, owner);
   const lacking = values.filter(({ value, why_not }) => why_not && value !== current);
   const reasons = lacking.length > 0 ? `why-not-${key}` : undefined;
   return (
     <div class="switch-control">
       <fieldset
         class="choice"
-        data-changing={wishes.value.has(key)}
+        data-changing={owner === "engine" && wishes.value.has(key)}
         onKeyDown={() => (byKey.current = true)}
         onPointerDown={() => (byKey.current = false)}
       >
@@ -51,12 +52,12 @@ export function SwitchControl({ row, named = false, compact = false }: Props): J
               checked={value === chosen}
               disabled={lacking.some((one) => one.value === value)}
               aria-describedby={lacking.some((one) => one.value === value) ? reasons : undefined}
-              onChange={() => choose(key, value, byKey.current ? REST_MS : 0)}
+              onChange={() => choose(owner, key, value, byKey.current ? REST_MS : 0)}
             />
             <span>
               {value}
               {value === row.off && value !== "off" && <small> off</small>}
-              {value !== chosen && <Would row={row} value={value} />}
+              {value !== chosen && owner === ownerOfPicture.value && <Would row={row} value={value} />}
             </span>
           </label>
         ))}

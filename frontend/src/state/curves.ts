@@ -18,6 +18,12 @@ export interface Kept {
   readonly curves: Curves;
 }
 
+/** A curve, and the answer that it came in. */
+export interface Found {
+  readonly curves: Curves;
+  readonly curve: Curve;
+}
+
 const kept = signal<readonly Kept[]>([]);
 const failures = signal<ReadonlyMap<string, string>>(new Map());
 const underway = new Set<string>();
@@ -35,10 +41,7 @@ const same = (one: Question, other: Question): boolean => JSON.stringify(one) ==
  * May be called while drawing: whoever read it is drawn again when more is known. What is drawn is
  * always asked for as the middle of its own answer, which brings its neighbours and its band.
  */
-export function curveOf(
-  question: Question,
-  switches: Switches,
-): { readonly curves: Curves; readonly curve: Curve } | Waiting | Failed | null {
+export function curveOf(question: Question, switches: Switches): Found | Waiting | Failed | null {
   const answers = kept.value.filter((one) => same(one.question, question));
   const key = keyOf(question, switches);
   const middle =

@@ -15,7 +15,7 @@ export interface Effect {
   readonly kind: Kind;
 }
 
-/** Null where it is not known; "same" where the cost model says that nothing changes. */
+/** Null where it is not known. */
 export function effectOf(key: string, value: string): Effect | null {
   const now = setting.value;
   const { phase, batch, length } = link.value;
@@ -26,11 +26,4 @@ export function effectOf(key: string, value: string): Effect | null {
   if (!other || curve !== curves.curves[0]) return null; // its neighbours are still on their way
   const [here, there] = [secondsAt(curves, curve, length), secondsAt(curves, other, length)];
   return { ratio: there / here, ms: (there - here) * 1e3, kind: curves.kind };
-}
-
-/** Whether the cost model knows the switch at all; null: nothing is known yet. */
-export function isModelled(key: string): boolean | null {
-  const now = setting.value;
-  const found = now && curveIn(now, link.value.phase, link.value.batch);
-  return isCurve(found) ? !found.curves.not_modelled.includes(key) : null;
 }

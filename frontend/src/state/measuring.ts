@@ -3,7 +3,8 @@
 import { signal } from "@preact/signals";
 import { ApiError, isAbort, measure, saying } from "../api/client";
 import type { MeasureEvent } from "../api/types";
-import { checkRunFile, type Phase, PHASES } from "../data/runfile";
+import { phasesOf } from "../data/budget";
+import { checkRunFile, type Phase } from "../data/runfile";
 import { go, link } from "./navigation";
 import { keep } from "./runs";
 import { capabilities } from "./server";
@@ -40,7 +41,7 @@ export async function startMeasuring(force = false): Promise<void> {
 /** What the server proposes, unless the reader looks at something that it leaves out. */
 function phasesFor(proposed: readonly Phase[]): readonly Phase[] {
   const { phase } = link.value;
-  const wanted = phase === "request" ? PHASES : [phase];
+  const wanted = phasesOf(phase);
   return wanted.every((one) => proposed.includes(one)) ? proposed : wanted;
 }
 

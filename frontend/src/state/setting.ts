@@ -7,14 +7,14 @@
 
 import { computed, signal } from "@preact/signals";
 import { type Choices, type Counts, type Spec } from "../api/types";
-import type { Loaded } from "../data/budget";
+import { phasesOf, type Loaded } from "../data/budget";
 import type { Switches } from "../data/curves";
 import type { RunFile } from "../data/runfile";
 import { isFailed, isWaiting, known, type Failed, type Waiting } from "./asked";
 import { calibrations } from "./calibration";
 import { counts } from "./counts";
 import type { Question } from "./curves";
-import { switchesIn } from "./link";
+import { switchesIn, textOf } from "./link";
 import { link } from "./navigation";
 import { deviceOf, entries, loaded, runA } from "./runs";
 import { capabilities } from "./server";
@@ -40,10 +40,13 @@ export const engineSwitches = computed<Switches | null>(() => {
   return Object.fromEntries(rows.map(({ key, current }) => [key, wishes.value.get(key) ?? current]));
 });
 
+/** Whether another machine or model than the shown run's is asked for. */
+export const isElsewhere = computed((): boolean => Boolean(link.value.machine || link.value.shape));
+
 /** Whether the picture is one of the engine behind the page, and follows its switches. */
 export const followsEngine = computed((): boolean => {
   const [server, shown] = [capabilities.value, runA.value];
-  if (!server || link.value.machine || link.value.shape) return false;
+  if (!server || isElsewhere.value) return false;
   return !shown || isOfEngine(shown.run.model.name, shown.run.engine.device);
 });
 
@@ -57,12 +60,20 @@ export const setting = computed<Setting | null>(() => {
   if (!shown) return null;
   const { machine, shape, set } = link.value;
   const chosen = followsEngine.value ? engineSwitches.value : switchesIn(set);
-  const own = machine || shape ? {} : textual(shown.run);
+  const own = isElsewhere.value ? {} : textual(shown.run);
   return { loaded: shown, machine, shape, switches: { ...own, ...chosen } };
 });
 
 /** A run's switches; run files hold numbers among them too. */
 export const textual = ({ engine }: RunFile): Switches => asText(engine.switches, engine.device);
+
+/** Switches as the address has them: only what differs from those of the shown run, if they are over
+ * such. */
+export function setOf(switches: Switches, { loaded: { run } }: Setting): string {
+  const own = isElsewhere.value ? {} : textual(run);
+  const changed = Object.entries(switches).filter(([key, value]) => own[key] !== value);
+  return textOf(Object.fromEntries(changed));
+}
 
 /** What `-1`, the default, comes to on either kind of device; older runs have it as it was given. */
 const CHUNK = { cuda: "8192", cpu: "512" };
@@ -97,7 +108,7 @@ export function fellowOf({ loaded: { run }, machine, shape, switches }: Setting)
     (entry) =>
       entry.model === run.model.name &&
       entry.device === deviceOf(run) &&
-      entry.phases.includes(link.value.phase) &&
+      phasesOf(link.value.phase).every((phase) => entry.phases.includes(phase)) &&
       hasSwitches(asText(entry.switches, run.engine.device), switches),
   );
   return fellow?.id ?? "";
@@ -113,6 +124,7 @@ export function questionOf({ loaded: { run }, machine, shape }: Setting): Questi
   const { phase: scope, batch, output } = link.value;
   const lengths = [...new Set(run.cells.map(({ length }) => length))].sort((a, b) => a - b);
   const work = { scope, batch, num_outputs: output, lengths };
+  if (shape === PASTED && pasted.value === null) return { failed: "no config.json was pasted yet" };
   const what = modelOf(run, counted, shape);
   // Elsewhere everything takes two bytes, unless somebody says otherwise.
   if (machine) return { ...what, machine, choices: {}, packed: {}, ...work };

@@ -2,10 +2,10 @@
 // what was there before the last change.
 
 import type { Answer } from "../data/answers";
-import { budgetOf, type Budget, type Loaded, type Scope } from "../data/budget";
-import { budgetOfCurve, difference } from "../data/curves";
+import { budgetOf, phasesOf, type Budget, type Loaded, type Scope } from "../data/budget";
+import { budgetOfCurve, difference, type Switches } from "../data/curves";
 import { requestOf } from "../data/request";
-import { PHASES, type Phase, type RunFile } from "../data/runfile";
+import type { RunFile } from "../data/runfile";
 import { stopsOf, type Stop } from "../data/stops";
 import { isFailed, isWaiting } from "./asked";
 import { curveOf, isCurve } from "./curves";
@@ -18,6 +18,8 @@ export interface Side {
   readonly loaded: Loaded;
   /** Whether the budget is the run's own. */
   readonly isMeasured: boolean;
+  /** What was or would be switched how. */
+  readonly switches: Switches;
   readonly budget: Budget;
   /** The model over it; null: not asked for, or there is none. */
   readonly model: Budget | null;
@@ -62,6 +64,7 @@ export function measuredSide(name: Side["name"], loaded: Loaded): Side | null {
     name,
     loaded,
     isMeasured: true,
+    switches: textual(loaded.run),
     budget,
     model,
     stops: stopsOf(budget, model),
@@ -103,6 +106,7 @@ function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | nu
     name,
     loaded: setting.loaded,
     isMeasured: false,
+    switches: curve.switches,
     budget,
     model: null,
     stops,
@@ -117,8 +121,7 @@ const firstOf = (run: RunFile): number => Math.min(...run.cells.map(({ length })
 
 /** A machine that was fitted to steps of one phase alone knows nothing of the other. */
 function wasFitted(run: RunFile, scope: Scope): boolean {
-  const phases: readonly Phase[] = scope === "request" ? PHASES : [scope];
-  return phases.every((phase) => run.cells.some((cell) => cell.phase === phase));
+  return phasesOf(scope).every((phase) => run.cells.some((cell) => cell.phase === phase));
 }
 
 /** The curve of a setting, for the phase and batch that are looked at or for others. */

@@ -2,30 +2,30 @@
 
 import type { JSX } from "preact";
 import type { Crossing } from "../data/answers";
-import { nearest, SCOPE_WORDS, type Loaded } from "../data/budget";
+import { nearest, SCOPE_WORDS, type Column, type Loaded } from "../data/budget";
 import { difference } from "../data/curves";
 import { day, duration, inTokens, short } from "../data/words";
 import { times } from "../data/rates";
 import { KindTag } from "../parts/KindTag";
 import { before } from "../state/before";
 import { link } from "../state/navigation";
-import { deviceOf, idA, runA, troubles } from "../state/runs";
+import { deviceOf, idA, runA, runB, troubles } from "../state/runs";
 import { modelName, offline } from "../state/server";
 import { setting } from "../state/setting";
-import { isSide, sideOf, type Side } from "../state/sides";
+import { isSide, pairOf, sideOf, type Side } from "../state/sides";
 
 export function Answer(): JSX.Element {
   const shown = runA.value;
   const [now, then] = [setting.value, before.value];
   const found = now && sideOf("A", now);
   const side = isSide(found) ? found : null;
-  const ghost = then && sideOf("A", then);
+  const pair = then && now && !runB.value ? pairOf(then, now) : null;
   return (
     <div class="answer">
       <h1 aria-live="polite">{glued(side?.answer?.sentence ?? unanswered(shown))}</h1>
-      {side && isSide(ghost) && (
+      {pair && (
         <p class="compared" aria-live="polite">
-          {glued(compared(ghost, side))}
+          {glued(compared(...pair))}
         </p>
       )}
       {shown && (
@@ -45,17 +45,17 @@ function modelled({ budget, loaded }: Side): JSX.Element {
 
 /** What the last choice did: to the length from which on attention matters, and to the time. */
 function compared(then: Side, now: Side): string {
-  const [a, b] = [before.value?.switches ?? {}, setting.value?.switches ?? {}];
-  const [was, is] = [difference(b, a), difference(a, b)];
-  const column = ({ budget }: Side): number =>
-    budget.columns[nearest(budget.columns, link.value.length)]?.wall.value ?? 0;
-  const [one, two] = [column(then), column(now)];
+  const was = difference(now.switches, then.switches);
+  const is = difference(then.switches, now.switches);
+  const column = ({ budget }: Side): Column | undefined =>
+    budget.columns[nearest(budget.columns, link.value.length)];
+  const [one, two] = [column(then)?.wall.value ?? 0, column(now)?.wall.value ?? 0];
   const many = one > two ? `${times(one / two)} as fast` : `${times(two / one)} as long`;
   const crossings =
     then.answer && now.answer
       ? `10 % ${at(now.answer.s10)} with ${is || "this"}, ${at(then.answer.s10)} with ${was || "what was before"}. `
       : "";
-  return `${crossings}${upper(SCOPE_WORDS[now.budget.phase])} of ${inTokens(link.value.length)} takes ${duration(two)} instead of ${duration(one)}: ${many}.`;
+  return `${crossings}${upper(SCOPE_WORDS[now.budget.phase])} of ${inTokens(column(now)?.length ?? 0)} takes ${duration(two)} instead of ${duration(one)}: ${many}.`;
 }
 
 /** "at 171 tokens", "already at 1 token", "never up to 8,192 tokens". */

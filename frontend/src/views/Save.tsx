@@ -14,6 +14,7 @@ import { tidy } from "../export/tidy";
 import { encode } from "../state/link";
 import { link } from "../state/navigation";
 import { deviceOf } from "../state/runs";
+import { setOf, setting } from "../state/setting";
 import { PAINTS, theme } from "../state/theme";
 import { modelOver, type Side } from "../state/sides";
 
@@ -83,13 +84,16 @@ const runFile = (side: Side): void =>
 const sentence = (sides: readonly Side[]): string =>
   sides[0]?.answer?.sentence ?? `Where the time of ${SCOPE_WORDS[sides[0]?.budget.phase ?? "decode"]} goes`;
 
-/** The page as it is now, with the runs' ids in its address: the file has no "newest". */
+/** The page as it is now, with the runs' ids and the switches of the engine in its address: the file
+ * has no "newest" and no engine. */
 function html(sides: readonly Side[]): Promise<string> {
   const [a, b] = sides.map(({ loaded }) => loaded.run.id);
+  const now = setting.value;
+  const set = !now || sides[0]?.isMeasured ? "" : setOf(now.switches, now);
   return singleFile(
     sentence(sides),
     sides.map(({ loaded }) => loaded),
-    encode({ ...link.value, view: link.value.view, a: a ?? "", b: b ?? "" }),
+    encode({ ...link.value, view: link.value.view, a: a ?? "", b: b ?? "", set }),
   );
 }
 

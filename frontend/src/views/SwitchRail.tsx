@@ -9,9 +9,9 @@ import { SwitchControl } from "../parts/SwitchControl";
 import { SwitchNews } from "../parts/SwitchNews";
 import { useMedia } from "../parts/useMedia";
 import type { View } from "../state/link";
-import { rows } from "../state/rows";
+import { ownerOfPicture, rows, type Owner } from "../state/rows";
 import { capabilities } from "../state/server";
-import { followsEngine } from "../state/setting";
+import { isElsewhere } from "../state/setting";
 import { AboutEffects } from "./Effects";
 import { WhatIf } from "./WhatIf";
 
@@ -24,7 +24,7 @@ const ABOVE: readonly View[] = ["budget", "chat"];
 export function WithSwitches({ view, children }: { view: View; children: ComponentChildren }): JSX.Element {
   const room = useMedia(ROOM[view] ?? WIDE);
   const talks = view === "chat";
-  const there = talks ? capabilities.value !== null : rows.value.length > 0;
+  const there = talks ? capabilities.value !== null : rows.value.length > 0 || isElsewhere.value;
   const wanted = there && view !== "switches"; // which shows them itself
   const beside = wanted && room;
   return (
@@ -35,13 +35,16 @@ export function WithSwitches({ view, children }: { view: View; children: Compone
   );
 }
 
+/** A talk is always one with the engine, whatever is shown beside it. */
+const ownerOf = (talks: boolean): Owner => (talks ? "engine" : ownerOfPicture.value);
+
 const nameOf = (talks: boolean): string =>
-  talks || followsEngine.value ? "Switches of the running engine" : "What if: switches of this picture";
+  ownerOf(talks) === "engine" ? "Switches of the running engine" : "What if: switches of this picture";
 
 function Beside({ talks }: { talks: boolean }): JSX.Element {
   return (
     <section class="rail" aria-label={nameOf(talks)}>
-      <h2>{talks || followsEngine.value ? "Switches" : "What if"}</h2>
+      <h2>{ownerOf(talks) === "engine" ? "Switches" : "What if"}</h2>
       <Controls talks={talks} />
     </section>
   );
@@ -57,18 +60,18 @@ function Above({ talks }: { talks: boolean }): JSX.Element {
 }
 
 function Controls({ talks }: { talks: boolean }): JSX.Element {
-  const engine = talks || followsEngine.value;
+  const owner = ownerOf(talks);
   const shown = talks ? (capabilities.value?.switches ?? []) : rows.value;
   return (
     <>
-      {engine ? (
+      {owner === "engine" ? (
         <SwitchNews otherwise="A choice changes the running engine; answers that are being written go on." />
       ) : (
         <p class="switch-news">A choice changes this picture alone, and no engine.</p>
       )}
       <div class="switch-list">
         {shown.map((row) => (
-          <SwitchControl key={row.key} row={row} compact />
+          <SwitchControl key={row.key} row={row} owner={owner} compact />
         ))}
       </div>
       {!talks && <AboutEffects />}

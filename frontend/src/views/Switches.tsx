@@ -5,6 +5,7 @@ import type { JSX } from "preact";
 import type { Switch } from "../api/types";
 import { SwitchControl } from "../parts/SwitchControl";
 import { SwitchNews } from "../parts/SwitchNews";
+import { ownerOfPicture } from "../state/rows";
 import { capabilities } from "../state/server";
 import { AboutEffects } from "./Effects";
 
@@ -24,7 +25,7 @@ export function SwitchesView(): JSX.Element {
         Every optimization of this engine is one switch with an off value, so that its effect can be measured.
         A choice changes the running engine for everybody who uses it; answers that are being written go on.
       </p>
-      <AboutEffects />
+      {ownerOfPicture.value === "engine" && <AboutEffects />}
       <ul class="switches">
         {switches.map((row) => (
           <Row key={row.key} row={row} />
@@ -46,7 +47,7 @@ function Row({ row }: { row: Switch }): JSX.Element {
           <strong>{row.current === row.off ? "off" : "on"}</strong>
         </p>
       </div>
-      <SwitchControl row={row} named />
+      <SwitchControl row={row} owner="engine" named />
       <div class="state">
         <p>{row.why}</p>
         <p class="note">

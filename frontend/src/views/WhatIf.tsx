@@ -16,7 +16,10 @@ const MOST_BATCH = 4096;
 
 export function WhatIf(): JSX.Element | null {
   const [known, setKnown] = useState<Known | null>(null);
-  useEffect(() => void getKnown().then(setKnown, () => undefined), []);
+  useEffect(() => {
+    // A saved copy has nobody to ask, and its policy lets it ask nobody.
+    if (!offline.peek()) void getKnown().then(setKnown, () => undefined);
+  }, []);
   const run = runA.value?.run;
   if (offline.value || !known || !run) return null;
   const { machine, shape, batch } = link.value;

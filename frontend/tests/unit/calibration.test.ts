@@ -1,10 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { checkCalibration, looksCalibrated, parseCalibration } from "../../src/data/calibration";
 import { BadFile } from "../../src/data/fields";
-import { RECORDED_FIT as CALIBRATION } from "../recorded";
+import { RECORDED, RECORDED_FIT as CALIBRATION } from "../recorded";
 import { HERE } from "../sample";
 
-const { hardware, choices, report } = CALIBRATION;
+const { hardware, choices, report, cells } = CALIBRATION;
 const [row] = [
   {
     phase: "decode",
@@ -17,7 +17,7 @@ const [row] = [
 ];
 
 const BAD: Record<string, [object, RegExp]> = {
-  "another schema": [{ schema: 1 }, /schema is 1; this page reads schema 3/],
+  "another schema": [{ schema: 1 }, /schema is 1; this page reads schema 4/],
   "no run": [{ run: undefined }, /run is missing/],
   "a machine of a data sheet": [
     { hardware: { ...hardware, kind: "spec" } },
@@ -28,10 +28,6 @@ const BAD: Record<string, [object, RegExp]> = {
     /hardware\.bytes_s is 0; expected a number above/,
   ],
   "text for a cost": [{ hardware: { ...hardware, host_s: "fast" } }, /hardware\.host_s is "fast"/],
-  "a switch nobody knows": [
-    { choices: { ...choices, kv_cache: "maybe" } },
-    /choices\.kv_cache is "maybe"; it can be on or off/,
-  ],
   "no sizes": [{ choices: { ...choices, kv_bytes: null } }, /choices\.kv_bytes is null/],
   "no errors": [{ report: { ...report, stage_error: {} } }, /report\.stage_error\.median is missing/],
   "a strange cell": [
@@ -41,6 +37,15 @@ const BAD: Record<string, [object, RegExp]> = {
   "a bias of nothing": [
     { report: { ...report, by_stage: { decode: { mlp: 0 } } } },
     /report\.by_stage\.decode\.mlp is 0/,
+  ],
+  "no cells": [{ cells: undefined }, /cells is missing/],
+  "a stage without a time": [
+    { cells: [{ ...cells[0], stages: { mlp: { seconds: 0, bound: "host" } } }] },
+    /cells\[0\]\.stages\.mlp\.seconds is 0/,
+  ],
+  "a cell that says not whether it was set aside": [
+    { cells: [{ ...cells[0], held_out: undefined }] },
+    /cells\[0\]\.held_out is missing; it can be true or false/,
   ],
   "a crossing without a kind": [
     { report: { ...report, crossover: [{ ...row, measured: { ...row?.measured, kind: "felt" } }] } },
@@ -61,7 +66,8 @@ describe("a calibration", () => {
 
   test("is told from a run file", () => {
     expect(looksCalibrated(CALIBRATION)).toBe(true);
-    for (const other of [HERE, null, 3, []]) expect(looksCalibrated(other)).toBe(false);
+    for (const other of [HERE, RECORDED, { ...HERE, hardware: {} }, null, 3, []])
+      expect(looksCalibrated(other)).toBe(false);
   });
 
   for (const [name, [change, message]] of Object.entries(BAD)) {

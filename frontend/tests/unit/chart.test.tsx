@@ -6,9 +6,10 @@ import { budgetOf, type Budget } from "../../src/data/budget";
 import { KINDS, type Kind } from "../../src/data/provenance";
 import { PAINTS } from "../../src/state/theme";
 import { stopsOf } from "../../src/data/stops";
-import { curveOf, lengthsFor } from "../../src/model/curve";
-import { CALIBRATION, SHAPE } from "../calibrated";
+import { budgetOfCurve } from "../../src/data/curves";
+import { body } from "../calibrated";
 import { HERE, sampleAnswers } from "../sample";
+import { toyCurves } from "../toy";
 
 const frame = frameOf(800);
 
@@ -26,6 +27,7 @@ function draw(kind: Kind, onPick: (length: number) => void = () => undefined): E
     <BudgetChart
       budget={shown}
       model={null}
+      ghost={null}
       stops={shown.columns}
       answer={answer}
       measure="share"
@@ -81,14 +83,10 @@ test("a picture is an image with a summary, and a click picks the nearest length
 
 describe("the model over a budget", () => {
   const measured = budget("measured");
-  const machine = { spec: SHAPE, limit: 8192, choices: CALIBRATION.choices, hardware: CALIBRATION.hardware };
-  const question = { phase: "decode", batch: 1, numOutputs: 1 } as const;
-  const lengths = lengthsFor(
-    measured.columns.map(({ length }) => length),
-    machine,
-    question,
-  );
-  const model = curveOf(machine, question, lengths, "groups");
+  const lengths = measured.columns.map(({ length }) => length);
+  const curves = toyCurves(body({ lengths }));
+  const whole = budgetOfCurve(curves, curves.curves[0]!, "groups");
+  const model = { ...whole, columns: whole.columns.filter(({ length }) => length >= 64) };
   const stops = stopsOf(measured, model);
 
   test.each(["share", "ms"] as const)("is lines and hatches, never a solid fill: %s", (measure) => {
@@ -97,6 +95,7 @@ describe("the model over a budget", () => {
       <BudgetChart
         budget={measured}
         model={model}
+        ghost={null}
         stops={stops}
         answer={undefined}
         measure={measure}
@@ -118,5 +117,39 @@ describe("the model over a budget", () => {
       model.parts.slice(0, -1).map(({ key }) => key),
     );
     for (const d of attribute(container, "[data-model] path", "d")) expect(d).not.toMatch(/NaN|Infinity/);
+  });
+});
+
+describe("what was there before", () => {
+  const now = budget("measured");
+  const curves = toyCurves(body());
+  const ghost = budgetOfCurve(curves, curves.curves[0]!, "groups");
+
+  test.each([
+    ["share", 1],
+    ["ms", 2],
+  ] as const)("is outlines alone, never filled: %s", (measure, outlines) => {
+    const scales = scalesOf([now, ghost], measure, frame);
+    const { container } = render(
+      <BudgetChart
+        budget={now}
+        model={null}
+        ghost={ghost}
+        stops={now.columns}
+        answer={undefined}
+        measure={measure}
+        length={512}
+        frame={frame}
+        scales={scales}
+        paint={PAINTS.light}
+        summary="A summary"
+        onPick={() => undefined}
+      />,
+    );
+    const own = "[data-ghost] path[stroke-dasharray]";
+    expect(attribute(container, own, "d")).toHaveLength(outlines);
+    expect(attribute(container, "[data-ghost]", "fill")).toEqual(["none"]);
+    expect(attribute(container, "[data-ghost] path", "fill")).toEqual(Array(2 * outlines).fill(null));
+    for (const d of attribute(container, own, "d")) expect(d).not.toMatch(/NaN|Infinity/);
   });
 });

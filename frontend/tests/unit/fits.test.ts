@@ -3,12 +3,8 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { apiKey, keyWanted } from "../../src/api/client";
 import type { RunFile } from "../../src/data/runfile";
-import {
-  calibrationOf,
-  importCalibration,
-  isCalibrated,
-  settledCalibration,
-} from "../../src/state/calibration";
+import { known } from "../../src/state/asked";
+import { calibrations, importCalibration } from "../../src/state/calibration";
 import { offline } from "../../src/state/server";
 import { RECORDED, RECORDED_FIT } from "../recorded";
 
@@ -37,56 +33,56 @@ afterEach(() => {
 test("the server is asked once, whoever asks", async () => {
   const run = fresh();
   answer({ ...RECORDED_FIT, run: run.id });
-  expect(calibrationOf(run)).toEqual({ waiting: true });
-  expect(calibrationOf(run)).toEqual({ waiting: true });
-  const found = await settledCalibration(run);
+  expect(calibrations.of(run)).toEqual({ waiting: true });
+  expect(calibrations.of(run)).toEqual({ waiting: true });
+  const found = await calibrations.settled(run);
   expect(found?.run).toBe(run.id);
-  expect(calibrationOf(run)).toBe(found);
+  expect(calibrations.of(run)).toBe(found);
   expect(asked.mock.calls).toEqual([["/explorer/v1/calibrate"]]);
 });
 
 test("a refusal is kept in the server's words", async () => {
   const run = fresh();
   answer({ error: { message: "the run has 5 cells" } }, 400);
-  expect(await settledCalibration(run)).toBeNull();
-  expect(calibrationOf(run)).toEqual({ failed: "the run has 5 cells" });
+  expect(await calibrations.settled(run)).toBeNull();
+  expect(calibrations.of(run)).toEqual({ failed: "the run has 5 cells" });
   expect(asked).toHaveBeenCalledTimes(1);
 });
 
 test("an answer that is no calibration is a refusal", async () => {
   const run = fresh();
   answer({ ...RECORDED_FIT, report: null });
-  await settledCalibration(run);
-  expect(calibrationOf(run)).toEqual({ failed: "report is null; expected an object." });
+  await calibrations.settled(run);
+  expect(calibrations.of(run)).toEqual({ failed: "report is null; expected an object." });
 });
 
 test("without a key it waits, and with one it is asked again", async () => {
   const run = fresh();
   answer({ error: { message: "missing or wrong API key" } }, 401);
-  expect(calibrationOf(run)).toEqual({ waiting: true });
+  expect(calibrations.of(run)).toEqual({ waiting: true });
   await vi.waitFor(() => expect(keyWanted.value).toBe(true));
-  expect(calibrationOf(run)).toEqual({ waiting: true });
+  expect(calibrations.of(run)).toEqual({ waiting: true });
   expect(asked).toHaveBeenCalledTimes(1);
   answer({ ...RECORDED_FIT, run: run.id });
   apiKey.value = "sesame";
   keyWanted.value = false;
-  calibrationOf(run);
-  await vi.waitFor(() => expect(isCalibrated(calibrationOf(run))).toBe(true));
+  calibrations.of(run);
+  await vi.waitFor(() => expect(known(calibrations.of(run))).toBe(true));
 });
 
 test("a file is kept, replaces a refusal, and asks nobody", async () => {
   const run = fresh();
   answer({ error: { message: "no" } }, 400);
-  await settledCalibration(run);
+  await calibrations.settled(run);
   importCalibration(JSON.stringify({ ...RECORDED_FIT, run: run.id }));
-  expect(isCalibrated(calibrationOf(run))).toBe(true);
+  expect(known(calibrations.of(run))).toBe(true);
   expect(asked).toHaveBeenCalledTimes(1);
 });
 
 test("a saved copy asks nobody", async () => {
   offline.value = true;
   const run = fresh();
-  expect(calibrationOf(run)).toBeNull();
-  expect(await settledCalibration(run)).toBeNull();
+  expect(calibrations.of(run)).toBeNull();
+  expect(await calibrations.settled(run)).toBeNull();
   expect(asked).not.toHaveBeenCalled();
 });

@@ -1,8 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { BRIEF, decode, encode, HOME, VIEWS, type Link } from "../../src/state/link";
+import { BRIEF, decode, encode, HOME, switchesIn, textOf, VIEWS, type Link } from "../../src/state/link";
 
 const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
+const name = fc.stringMatching(/^[\w.-]{0,40}$/);
 const id = fc.oneof(fc.constant(""), hex);
 
 const links: fc.Arbitrary<Link> = fc.record({
@@ -22,11 +23,11 @@ const links: fc.Arbitrary<Link> = fc.record({
   tile: fc.integer({ min: 0, max: 512 }),
   step: fc.integer({ min: 0, max: 4096 }),
   text: fc.string({ maxLength: BRIEF, unit: "grapheme" }).filter((text) => text.length <= BRIEF),
-  machine: fc.constantFrom("", "H100", "A100-80GB"),
-  shape: fc.constantFrom("", "llama-3.1-8b"),
-  set: fc.constantFrom("", "kv_cache:off", "attention:naive,kv_cache:off"),
   at: fc.nat({ max: 999_999_999 }),
   sequence: fc.nat({ max: 999_999_999 }),
+  machine: name,
+  shape: name,
+  set: fc.dictionary(fc.stringMatching(/^[a-z_]{1,24}$/), fc.stringMatching(/^\w{1,9}$/)).map(textOf),
   a: id,
   b: id,
 });
@@ -59,5 +60,13 @@ describe("the address", () => {
       tile: 3,
     });
     expect(decode("#v=9&phase=prefill")).toEqual(HOME);
+    for (const bad of ["machine=a/b", "shape=<b>", "set=kv_cache", "set=kv_cache:off,", "set=:off"])
+      expect(decode(`#v=1&length=64&${bad}`), bad).toEqual({ ...HOME, length: 64 });
+  });
+
+  test("has switches as a sorted list, and back", () => {
+    expect(textOf({ kv_cache: "off", attention: "naive" })).toBe("attention:naive,kv_cache:off");
+    expect(switchesIn("attention:naive,kv_cache:off")).toEqual({ attention: "naive", kv_cache: "off" });
+    expect([switchesIn(""), textOf({})]).toEqual([{}, ""]);
   });
 });

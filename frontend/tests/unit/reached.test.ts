@@ -2,19 +2,13 @@
 
 import { describe, expect, test } from "vitest";
 import type { Loaded } from "../../src/data/budget";
-import { BadFile } from "../../src/data/fields";
 import { offBy, scaled, threeDigits } from "../../src/data/rates";
 import { beside, planeOf, powers } from "../../src/chart/plane";
-import { PEAKS } from "../../src/model/peaks";
-import { reachedBy, ridgeOf, roofAt, sideOf } from "../../src/model/reached";
-import { setupOf } from "../../src/model/setup";
-import { sheetOf } from "../../src/model/sheet";
-import { HERE } from "../sample";
-import { RECORDED } from "../recorded";
+import { reachedBy, ridgeOf, roofAt, sideOf } from "../../src/data/reached";
+import { FAR, FAR_COUNTS, RECORDED, RECORDED_COUNTS } from "../recorded";
 
 const loaded: Loaded = { run: RECORDED, kind: "recorded", answers: [] };
-const setup = setupOf(RECORDED);
-const reached = reachedBy(loaded, setup, "decode", 1);
+const reached = reachedBy(loaded, RECORDED_COUNTS, "decode", 1);
 const at = (stage: string, length: number): (typeof reached)[number] => {
   const found = reached.find((point) => point.stage === stage && point.length === length);
   if (!found) throw new Error(`no ${stage} at ${length}`);
@@ -43,7 +37,10 @@ describe("a point of the roofline", () => {
   });
 
   test("has the parts that its kernels add up to", () => {
-    for (const { flops, bytes, kernels } of [...reached, ...reachedBy(loaded, setup, "prefill", 1)]) {
+    for (const { flops, bytes, kernels } of [
+      ...reached,
+      ...reachedBy(loaded, RECORDED_COUNTS, "prefill", 1),
+    ]) {
       const sum = (of: (kernels: { flops: number; bytes: number }) => number): number =>
         kernels.reduce((total, group) => total + of(group), 0);
       expect(sum((group) => group.flops)).toBeCloseTo(flops, 0);
@@ -54,7 +51,7 @@ describe("a point of the roofline", () => {
   test("is held against memory alone where no arithmetic is counted", () => {
     const norm = at("norm", 1024);
     expect(norm.flops).toBe(0);
-    expect(norm.share.value).toBeCloseTo(norm.traffic.value / setup.limits.bytes_s, 3);
+    expect(norm.share.value).toBeCloseTo(norm.traffic.value / RECORDED_COUNTS.limits.bytes_s, 3);
   });
 });
 
@@ -65,27 +62,34 @@ test("the roof is the lesser of both", () => {
   expect([1, 100].map((intensity) => sideOf(intensity, limits))).toEqual(["bandwidth", "compute"]);
 });
 
-test("a run that lacks what the model needs says which field", () => {
-  expect(() => setupOf(HERE)).toThrow(BadFile);
-  expect(() => setupOf(HERE)).toThrow("model.spec is missing");
-  expect(() => setupOf({ ...RECORDED, limits: { matmul_flop_s: 0 } })).toThrow("limits.matmul_flop_s is 0");
-  const engine = { ...RECORDED.engine, switches: { attention: "psychic" } };
-  expect(() => setupOf({ ...RECORDED, engine })).toThrow("engine.switches.attention");
+test("of each cell all stages that were measured and counted have a point, the shortest first", () => {
+  const far: Loaded = { run: FAR, kind: "recorded", answers: [] };
+  for (const phase of ["decode", "prefill"] as const) {
+    const found = reachedBy(far, FAR_COUNTS, phase, 1);
+    const cells = FAR.cells.filter((cell) => cell.phase === phase);
+    expect([...new Set(found.map(({ length }) => length))]).toEqual(
+      cells.map(({ length }) => length).sort((a, b) => a - b),
+    );
+    for (const { length, stages_ns } of cells) {
+      const stages = found.filter((point) => point.length === length).map(({ stage }) => stage);
+      for (const stage of ["attention", "mlp", "lm_head"]) expect(stages).toContain(stage);
+      for (const stage of stages) expect(stages_ns).toHaveProperty(stage);
+    }
+  }
+  expect(reachedBy(far, FAR_COUNTS, "decode", 7)).toEqual([]);
+  expect(reachedBy(far, { ...FAR_COUNTS, cells: [] }, "decode", 1)).toEqual([]);
 });
 
-test("a data sheet is found by the name that the driver gives, or not at all", () => {
-  expect(sheetOf("NVIDIA H100 80GB HBM3")).toBe(PEAKS.h100);
-  expect(sheetOf("NVIDIA H100 PCIe")).toBe(PEAKS["h100-pcie"]);
-  expect(sheetOf("NVIDIA H200")).toBe(PEAKS.h200);
-  expect(sheetOf("NVIDIA A100-SXM4-80GB")).toBe(PEAKS["a100-80"]);
-  expect(sheetOf("NVIDIA L40S")).toBe(PEAKS.l40s);
-  expect(sheetOf("NVIDIA GeForce RTX 4090")).toBe(PEAKS.rtx4090);
-  expect(sheetOf("NVIDIA H100 NVL")).toBe(PEAKS["h100-nvl"]);
-  expect(sheetOf("Tesla V100-SXM2-16GB")).toBe(PEAKS.v100);
-  expect(sheetOf("Tesla T4")).toBe(PEAKS.t4);
-  expect(sheetOf("NVIDIA GeForce RTX 5080")).toBe(PEAKS.rtx5080);
-  for (const other of ["NVIDIA A10M", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA L40", "AMD EPYC"])
-    expect(sheetOf(other), other).toBeNull();
+test("counts belong to their run, with the limits that it measured", () => {
+  for (const [run, counts] of [
+    [RECORDED, RECORDED_COUNTS],
+    [FAR, FAR_COUNTS],
+  ] as const) {
+    expect(counts.run).toBe(run.id);
+    const { flop_s, bytes_s } = counts.limits;
+    expect(run.limits).toMatchObject({ matmul_flop_s: flop_s, read_bytes_s: bytes_s });
+  }
+  expect([RECORDED_COUNTS.sheet, FAR_COUNTS.sheet?.name]).toEqual([null, "NVIDIA H100 SXM"]);
 });
 
 test("large numbers have three digits and a prefix", () => {

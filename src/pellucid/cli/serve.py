@@ -91,6 +91,12 @@ def add_access_flags(group: argparse._ArgumentGroup) -> None:
         help="refuse to change switches while the server runs; without it, whoever may call may "
         "change them for everybody",
     )
+    group.add_argument(
+        "--no-auto-measure",
+        dest="auto_measure",
+        action="store_false",
+        help="do not let the page measure while nobody wants anything else of the engine",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,6 +118,7 @@ def run(args: argparse.Namespace) -> int:
         allowed_origins=args.allowed_origins,
         drop_tools=args.drop_tools,
         fixed_switches=args.fixed_switches,
+        auto_measure=args.auto_measure,
         spare=not args.no_spare,
         sampling_defaults=args.sampling_defaults,
     )

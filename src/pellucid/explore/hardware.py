@@ -84,13 +84,23 @@ def read_bandwidth(device: torch.device, repeats: int = 5) -> float:
     return size / statistics.median(timed(data.sum, device) for _ in range(repeats))
 
 
-def measure_limits(device: torch.device, dtype: torch.dtype) -> dict[str, float]:
-    """What this machine reaches at nothing but reading memory, and at one large matrix product."""
+def measure_limits(
+    device: torch.device, dtype: torch.dtype, between: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """What this machine reaches at nothing but reading memory, and at one large matrix product.
+
+    between: called between the products, and may raise to end it.
+    """
     size = PRODUCT[device.type]
     with naming("what the limits are measured on", "set memory lower", "memory"):
         left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
         timed(lambda: left @ right, device)
-        product_s = statistics.median(timed(lambda: left @ right, device) for _ in range(5))
+        products = []
+        for _ in range(5):
+            between()
+            products.append(timed(lambda: left @ right, device))
+        product_s = statistics.median(products)
+        between()
         return {
             "read_bytes_s": read_bandwidth(device),
             "matmul_flop_s": 2 * size**3 / product_s,

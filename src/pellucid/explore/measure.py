@@ -131,6 +131,8 @@ class MeasureProgress:
     """Cells of the warm-up, predicted seconds of the measurement."""
     note: str = ""
     """A line to read, if there is something new to say."""
+    cell: dict[str, Any] | None = None
+    """What has been measured of a cell so far, if something new has."""
 
 
 Listener = Callable[[MeasureProgress], None]
@@ -157,14 +159,14 @@ def measure_cells(
     settings = fit_settings(engine, settings)
     bench = CellBench(engine, settings, between_steps)
     bench.warm_up(progress)
-    limits = measure_limits(torch.device(engine.info.device), bench.dtype)
+    limits = measure_limits(bench.device, bench.dtype, between_steps)
     num_blocks = bench.affordable(time.perf_counter() - begin)
     progress(MeasureProgress("measure", 0, num_blocks * bench.block_s, bench.estimate(num_blocks)))
     blocks: list[Block] = []
     interrupted = False
     try:
         for number in range(num_blocks):
-            blocks.append(bench.block(number, num_blocks, progress))
+            blocks.append(bench.block(number, num_blocks, progress, blocks))
     except KeyboardInterrupt:
         if not blocks:
             raise
@@ -209,7 +211,7 @@ class CellBench:
             MeasureProgress("warm-up", 0, len(self.cells), f"warming up {len(self.cells)} cells")
         )
         if PREFILL not in self.settings.phases:
-            self.run(self.cells[0]._replace(phase=PREFILL), 0, 0, [Side()])
+            self._touch()
         for number, cell in enumerate(self.cells, 1):
             for sides in self._warming(cell):
                 self.run(cell, self._fewest_steps, 0, sides)
@@ -217,6 +219,16 @@ class CellBench:
             num_steps = self.run(cell, self._fewest_steps, 0, [side])
             self._plan(cell, num_steps, side.wall_ns / 1e9, time.perf_counter() - begin)
             progress(MeasureProgress("warm-up", number, len(self.cells)))
+
+    def _touch(self) -> None:
+        """Have the cache's first blocks be memory. A GPU is quick to compute the longest prompt; on
+        a CPU that takes seconds in which nobody else is answered."""
+        longest = self.cells[0]
+        if self._whole_runs:
+            self.run(longest._replace(phase=PREFILL), 0, 0, [Side()])
+            return
+        for _ in self.engine.touch(longest.span * longest.batch):
+            self._between_steps()
 
     def _warming(self, cell: Cell) -> list[list[Side]]:
         """The warm-up runs of a cell, each given by the sides that take turns in it."""
@@ -242,14 +254,17 @@ class CellBench:
             f"about {num_blocks * self.block_s:.0f} s"
         )
 
-    def block(self, number: int, num_blocks: int, progress: Listener) -> Block:
-        """Every cell once with borders and once without."""
+    def block(
+        self, number: int, num_blocks: int, progress: Listener, before: Sequence[Block] = ()
+    ) -> Block:
+        """Every cell once with borders and once without. before: the blocks so far."""
         block: Block = {}
         done, total = number * self.block_s, num_blocks * self.block_s
         for cell, timed_first in order_of(self.cells, number, self.settings.seed):
             block[cell] = self.pair(cell, number, timed_first)
             done += self.pair_s[cell]
-            progress(MeasureProgress("measure", done, total))
+            so_far = record_of(cell, [one[cell] for one in (*before, block)])
+            progress(MeasureProgress("measure", done, total, cell=so_far))
         return block
 
     def pair(self, cell: Cell, number: int, timed_first: bool) -> Pair:

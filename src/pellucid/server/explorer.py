@@ -24,8 +24,8 @@ from pellucid.features import FEATURES, Feature
 from pellucid.request import to_builtins
 from pellucid.server.errors import ApiError, as_api_error, to_json
 from pellucid.server.http import KEEP_ALIVE, EventStream, event, until_disconnect
-from pellucid.server.link import Job
 from pellucid.server.parsing import parse
+from pellucid.server.pending import Job
 from pellucid.server.protocol import Measured, Progress
 from pellucid.server.runs import MAX_RUNS, entry
 from pellucid.server.served import Served
@@ -33,6 +33,7 @@ from pellucid.server.served import Served
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
 """Of *Measure now* unless told otherwise; if they fit, enough cells to fit the model to."""
+FIXED = "this server was started with --fixed-switches: its operator sets them at the start"
 SPARE = 16
 """Tokens of context besides those that are decoded around a length."""
 LIVE_SECONDS = 40.0
@@ -50,6 +51,11 @@ class MeasureBody(msgspec.Struct, kw_only=True):
     max_seconds: Annotated[float, msgspec.Meta(gt=0, le=3600)] = LIVE_SECONDS
     """Others wait meanwhile, so that there must be an end."""
     force: bool = False
+    background: bool = False
+    """While nobody wants anything else: ends with the blocks that are whole as soon as anybody
+    does."""
+    against: dict[str, str] = {}
+    """Switches of a second setting, measured in turns with the engine's own."""
 
 
 async def capabilities(request: HttpRequest) -> Response:
@@ -74,6 +80,7 @@ async def capabilities(request: HttpRequest) -> Response:
                 "batches": [1],
                 "blocks": 10,
                 "max_seconds": LIVE_SECONDS,
+                "by_itself": served.measures_itself,
             },
         }
     )
@@ -112,8 +119,7 @@ async def change_switches(request: HttpRequest) -> Response:
     """Have the engine go on with other switches; answers being made go on with them."""
     served = Served.of(request)
     if served.fixed_switches:
-        why = "this server was started with --fixed-switches: its operator sets them at the start"
-        raise ApiError(403, why, code="switches_fixed")
+        raise ApiError(403, FIXED, code="switches_fixed")
     choices = await served.read(request, choices_of)
     begin = time.monotonic()
     change = served.engine.switch(request.state.request_id, choices)
@@ -142,16 +148,24 @@ async def measure(request: HttpRequest) -> Response:
     """Time the engine's stages; a stream of events, the last of which is the run file."""
     served = Served.of(request)
     body = await served.read(request, lambda value: parse(value, MeasureBody))
+    if body.background and not served.measures_itself:
+        why = "this server was started with --no-auto-measure: it measures when it is asked to"
+        raise ApiError(403, why, code="no_auto_measure")
+    if body.against and served.fixed_switches:
+        raise ApiError(403, FIXED, code="switches_fixed")
     wanted = {
         "lengths": body.lengths or live_lengths(served.info.context_length),
         "phases": body.phases or LIVE_PHASES,
         "batches": body.batches,
         "blocks": body.blocks,
         "max_seconds": body.max_seconds,
+        "against": body.against or None,
     }
     settings = {key: value for key, value in wanted.items() if value is not None}
     link = await until_disconnect(request.receive, served.engine.ready())
-    job = link.measure(request.state.request_id, settings, force=body.force)
+    job = link.measure(
+        request.state.request_id, settings, force=body.force, gives_way=body.background
+    )
     try:
         # The status line waits for the first word, so that a refusal is a proper 4xx.
         first = await until_disconnect(request.receive, job.take())
@@ -174,8 +188,11 @@ async def _events(
                     break
                 except TimeoutError:
                     yield KEEP_ALIVE
-        served.runs.keep(news.run)
-        yield event({"type": "run", **with_answers(news.run, "measured")})
+        for run in (news.other, news.run):
+            if run is not None:
+                served.runs.keep(run)
+        other = with_answers(news.other, "measured") if news.other else None
+        yield event({"type": "run", **with_answers(news.run, "measured"), "other": other})
     except Exception as error:
         yield event({"type": "error", **as_api_error(error).body})
         if not isinstance(error, (ApiError, InputError)) and as_api_error(error).status == 500:
@@ -186,6 +203,9 @@ def progress(news: Progress) -> dict[str, Any]:
     """As the page is told; the cost estimate is an event of its own."""
     if news.doing == "measure" and news.note:
         return {"type": "estimate", "seconds": news.total, "text": news.note}
+    if news.cell is not None:
+        done = {"done": news.done, "total": news.total}
+        return {"type": "cell", "cell": news.cell, "text": news.doing, **done}
     text = news.note or news.doing
     return {"type": "progress", "done": news.done, "total": news.total, "text": text}
 

@@ -7,16 +7,31 @@ where they are asked for, so that they cost a start nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from pellucid.errors import InputError
 
-Report = Callable[[str, float, float, str], None]
-"""What is being done, how much of how much, and a line to read or nothing."""
-Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], dict[str, Any]]
-"""Engine, settings, where to report, and what to call between steps → a run file; `InputError` if
+
+class Report(Protocol):
+    """Takes what is being done, how much of how much, a line to read or nothing, and what has been
+    measured of a cell so far, if something new has."""
+
+    def __call__(
+        self,
+        doing: str,
+        done: float,
+        total: float,
+        note: str,
+        cell: dict[str, Any] | None = None,
+    ) -> None: ...
+
+
+Runs = tuple[dict[str, Any], dict[str, Any] | None]
+"""A run file, and another if two settings were measured in turns."""
+Measurer = Callable[[Any, dict[str, Any], Report, Callable[[], None]], Runs]
+"""Engine, settings, where to report, and what to call between steps → run files; `InputError` if
 the settings are bad."""
 Looker = Callable[[Any, dict[str, Any]], dict[str, Any]]
 """Engine, wish → what its heads look at; `InputError` if the wish is bad."""
@@ -24,16 +39,26 @@ Looker = Callable[[Any, dict[str, Any]], dict[str, Any]]
 
 def measure_engine(
     engine: Any, settings: dict[str, Any], report: Report, listen: Callable[[], None]
-) -> dict[str, Any]:
-    """`Measurer` of a real engine."""
-    from pellucid.explore.cells import Settings
-    from pellucid.explore.measure import measure_cells
+) -> Runs:
+    """`Measurer` of a real engine. Settings: those of `explore.cells`, and `against`, the switches
+    of a second setting that is to be measured in turns with the engine's own."""
+    from pellucid.explore.cells import Settings  # these load where they are asked for
+    from pellucid.explore.measure import MeasureProgress, measure_cells
+    from pellucid.explore.turns import measure_in_turns
 
+    settings = dict(settings)
+    against = settings.pop("against", None)
     try:
         wanted = msgspec.convert(settings, Settings)
     except msgspec.ValidationError as error:
         raise InputError(f"measure: {error}") from error
-    return measure_cells(engine, wanted, lambda p: report(p.doing, p.done, p.total, p.note), listen)
+
+    def progress(p: MeasureProgress) -> None:
+        report(p.doing, p.done, p.total, p.note, p.cell)
+
+    if against:
+        return measure_in_turns(engine, wanted, against, progress, listen)
+    return measure_cells(engine, wanted, progress, listen), None
 
 
 def look_at_engine(engine: Any, wish: dict[str, Any]) -> dict[str, Any]:

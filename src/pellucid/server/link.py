@@ -17,12 +17,12 @@ import socket
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.request import EngineInfo, EngineStats, Output, Request
+from pellucid.request import EngineInfo, EngineStats, Request
+from pellucid.server.pending import Job, Submission
 from pellucid.server.protocol import (
     ENGAGED,
     MEASURING,
@@ -66,120 +66,6 @@ class EngineDown(Exception):
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         """When to try again; None: what was in flight is lost, or no engine is coming."""
-
-
-class Submission:
-    """The requests of one call on their way. Use in a `with`."""
-
-    def __init__(self, link: EngineLink, requests: Sequence[Request]) -> None:
-        self._link = link
-        self._unanswered = {request.id for request in requests}
-        self._open = {request.id: request.params.n for request in requests}
-        self._outputs: list[Output] = []
-        self._error: Exception | None = None
-        self._news = asyncio.Event()
-
-    async def accepted(self) -> None:
-        """Wait until the engine has taken all of it; raises what it refused with."""
-        while self._unanswered and not self._error:
-            await self._wait()
-        if self._error:
-            raise self._error
-
-    async def take(self, timeout: float | None = None) -> list[Output]:
-        """All outputs since the last call, at least one; [] after the end. Raises TimeoutError."""
-        async with asyncio.timeout(timeout):
-            while not self._outputs and self._open and not self._error:
-                await self._wait()
-        outputs, self._outputs = self._outputs, []
-        if self._error and not outputs:
-            raise self._error
-        return outputs
-
-    async def _wait(self) -> None:
-        self._news.clear()
-        await self._news.wait()
-
-    def accept(self, request_id: str) -> None:
-        self._unanswered.discard(request_id)
-        self._news.set()
-
-    def push(self, output: Output) -> None:
-        self._outputs.append(output)
-        if output.finish_reason is not None:
-            self._open[output.request_id] -= 1
-            if not self._open[output.request_id]:
-                self._land(output.request_id)
-        self._news.set()
-
-    def refuse(self, request_id: str, error: InputError) -> None:
-        self._land(request_id)
-        self.fail(error)
-
-    def fail(self, error: Exception) -> None:
-        self._error = self._error or error
-        self._news.set()
-
-    def _land(self, request_id: str) -> None:
-        del self._open[request_id]
-        self._link.submissions.pop(request_id, None)
-
-    def close(self) -> None:
-        """Abort what has not ended."""
-        for request_id in list(self._open):
-            self._land(request_id)
-            self._link.abort(request_id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Job:
-    """A measurement on its way. Use in a `with`: leaving it early stops it."""
-
-    def __init__(self, link: EngineLink, job_id: str) -> None:
-        self._link = link
-        self._id = job_id
-        self._news: asyncio.Queue[Progress | Measured | Exception] = asyncio.Queue()
-
-    async def take(self, timeout: float | None = None) -> Progress | Measured:
-        """What has happened next; `Measured` is the last. Raises TimeoutError, or why it failed."""
-        async with asyncio.timeout(timeout):
-            news = await self._news.get()
-        if isinstance(news, Exception):
-            raise news
-        return news
-
-    def push(self, news: Progress | Measured | Exception) -> None:
-        self._news.put_nowait(news)
-        if not isinstance(news, Progress):
-            self._link.jobs.pop(self._id, None)
-
-    def fail(self, error: Exception) -> None:
-        self.push(error)
-
-    def close(self) -> None:
-        if self._link.jobs.pop(self._id, None):
-            self._link.abort(self._id)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Listener(Protocol):
@@ -248,13 +134,27 @@ class EngineLink:
         self._writer.writelines(frames)
         return submission
 
-    def measure(self, job_id: str, settings: dict[str, Any], *, force: bool = False) -> Job:
+    def measure(
+        self,
+        job_id: str,
+        settings: dict[str, Any],
+        *,
+        force: bool = False,
+        gives_way: bool = False,
+    ) -> Job:
         """Have the engine time its stages; `settings` are those of `explore.cells`."""
         if self.down:
             raise EngineDown(self.down)
-        self.jobs[job_id] = job = Job(self, job_id)
-        self._send(Measure(job_id, settings, force))
+        if gives_way and self.jobs:
+            raise InputError(MEASURING, code="busy")
+        self.jobs[job_id] = job = Job(self, job_id, gives_way)
+        self._send(Measure(job_id, settings, force, gives_way))
         return job
+
+    @property
+    def is_engaged(self) -> bool:
+        """Whether a measurement has the engine to itself and gives way to nobody."""
+        return not all(job.gives_way for job in self.jobs.values())
 
     async def switch(self, job_id: str, choices: dict[str, str]) -> EngineInfo:
         """Have the engine go on with other switches. `InputError` for what cannot be had."""
@@ -280,7 +180,7 @@ class EngineLink:
         """The one answer to `command`; refused at once while a measurement runs."""
         if self.down:
             raise EngineDown(self.down)
-        if self.jobs:  # the engine would say so too, but not before its next look at the socket
+        if self.is_engaged:  # the engine would say so too, but not before its next look
             raise InputError(why_busy, code="busy")
         self._calls[job_id] = asyncio.get_running_loop().create_future()
         self._send(command)

@@ -20,7 +20,7 @@ from pellucid.server import schemas
 from pellucid.server.calls import Call, chat_call, completion_call
 from pellucid.server.errors import ApiError, as_api_error, to_json
 from pellucid.server.http import DONE, KEEP_ALIVE, EventStream, event, until_disconnect
-from pellucid.server.link import Submission
+from pellucid.server.pending import Submission
 from pellucid.server.render import merge, usage
 from pellucid.server.served import Served
 

@@ -63,6 +63,8 @@ class Measure(msgspec.Struct, frozen=True, tag=True):
     """Of `explore.cells.Settings`."""
     force: bool = False
     """Even while answers are being made, which then wait."""
+    gives_way: bool = False
+    """Whatever else is asked of the engine ends it at once, with the blocks that are whole."""
 
 
 class Switch(msgspec.Struct, frozen=True, tag=True):
@@ -135,6 +137,8 @@ class Progress(msgspec.Struct, frozen=True, tag=True):
     total: float
     note: str
     """A line to read, if there is something new to say."""
+    cell: dict[str, Any] | None = None
+    """What has been measured of a cell so far, if something new has."""
 
 
 class Measured(msgspec.Struct, frozen=True, tag=True):
@@ -142,6 +146,8 @@ class Measured(msgspec.Struct, frozen=True, tag=True):
 
     job_id: str
     run: dict[str, Any]
+    other: dict[str, Any] | None = None
+    """Of the other switches, if two settings were measured in turns."""
 
 
 class Switched(msgspec.Struct, frozen=True, tag=True):

@@ -57,6 +57,7 @@ class ServeOptions:
     """Whose pages may call from a browser, as https://host:port; "*" means any."""
     drop_tools: bool = False
     fixed_switches: bool = False
+    auto_measure: bool = True
     """Answer chats that bring tools without them, instead of refusing."""
     spare: bool = True
     """Keep a process that takes over from an engine's that dies; see `spare.py`."""
@@ -136,6 +137,7 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
         max_body=options.max_body,
         drop_tools=options.drop_tools,
         fixed_switches=options.fixed_switches,
+        measures_itself=options.auto_measure,
         sampling_defaults=(
             checkpoint.sampling_defaults if options.sampling_defaults == "model" else {}
         ),

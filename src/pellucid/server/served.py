@@ -56,6 +56,8 @@ class Served:
     """The model's own, by names of `SamplingParams`: what a field that is not sent comes to."""
     fixed_switches: bool = False
     """Nobody may change switches while the server runs."""
+    measures_itself: bool = True
+    """Pages may have it measure while nobody wants anything else."""
     drop_tools: bool = False
     """Answer chats that bring tools without them, instead of refusing."""
     created: int = field(default_factory=lambda: int(time.time()))

@@ -26,7 +26,6 @@ import secrets
 import traceback
 from collections import deque
 from collections.abc import AsyncGenerator
-from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +37,8 @@ from pellucid.server.supervisor import Supervisor
 
 MOST_BYTES = 8 << 20
 """Of news that are kept: some minutes of eight answers at a time."""
+MOST_DIGITS = 18
+"""Of a place that somebody says to have seen."""
 LINGER_S = 2.0
 """How long the engine goes on telling when the last watcher has left."""
 MEASURING = "a measurement has the engine to itself; what it does is not told"
@@ -69,8 +70,8 @@ class Watchers:
     def join(self, last_id: str = "") -> Watcher:
         """One more, who has seen everything up to `last_id`."""
         life, _, place = last_id.partition("-")
-        known = life == self._life and place.isdecimal() and int(place) <= self.place
-        return Watcher(self, int(place) if known else None)
+        known = life == self._life and place.isdecimal() and len(place) <= MOST_DIGITS
+        return Watcher(self, int(place) if known and int(place) <= self.place else None)
 
     def enter(self) -> None:
         self._num_watchers += 1
@@ -108,7 +109,8 @@ class Watchers:
         missing = self.place - place
         if missing > len(self._ring):
             return None
-        return b"".join(islice(self._ring, len(self._ring) - missing, None))
+        # From the end, where a deque is quick: most watchers lack the last piece alone.
+        return b"".join(self._ring[-back] for back in range(missing, 0, -1))
 
     def state(self) -> bytes:
         """The state at `place`; nothing if the engine has not told it yet, but soon will."""

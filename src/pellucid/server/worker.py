@@ -194,22 +194,34 @@ class Stopped(Exception):
     """Nobody wants the measurement any more."""
 
 
+class GaveWay(KeyboardInterrupt):
+    """Something else is wanted of the engine: like Ctrl-C, it ends a measurement early."""
+
+
+GAVE_WAY = "the engine was wanted for something else before anything was measured"
+
+
 def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure: Measurer) -> None:
     """Measure from first to last, and answer for it.
 
-    By force: the answers being made are finished first, and new requests wait.
+    By force: the answers being made are finished first, and new requests wait. One that gives way
+    ends as soon as anything else is wanted of the engine, a change of switches too.
     """
     job_id = command.job_id
     held: list[Command] = []
 
     def listen() -> None:
-        stopped = False
+        stopped = gives_way = False
         for other in channel.receive(wait=False):
             if other == Abort(job_id):
                 stopped = True  # once the others that came with it are taken care of
                 continue
             if isinstance(other, GetStats):
                 channel.send(Snapshot(engine.stats()))
+                continue
+            if command.gives_way:
+                gives_way = gives_way or not isinstance(other, Abort | Unwatch)
+                held.append(other)
                 continue
             if isinstance(other, Switch):
                 channel.send(Refused(other.job_id, MEASURING, code="busy"))
@@ -222,10 +234,14 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
             held.append(other)  # an abort too: what it aborts may be held
         if stopped:
             raise Stopped
+        if gives_way:
+            raise GaveWay
 
-    def report(doing: str, done: float, total: float, note: str) -> None:
+    def report(
+        doing: str, done: float, total: float, note: str, cell: dict[str, Any] | None = None
+    ) -> None:
         listen()
-        channel.send(Progress(job_id, doing, done, total, note))
+        channel.send(Progress(job_id, doing, done, total, note, cell))
 
     try:
         if engine.has_work and not command.force:
@@ -241,9 +257,11 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
             tell(engine, channel)
         engine.unwatch()
         channel.send(Unwatched())
-        channel.send(Measured(job_id, measure(engine, command.settings, report, listen)))
+        channel.send(Measured(job_id, *measure(engine, command.settings, report, listen)))
     except InputError as error:
         channel.send(Refused(job_id, str(error), error.param, error.code))
+    except GaveWay:
+        channel.send(Refused(job_id, GAVE_WAY, code="gave_way"))
     except Stopped:
         pass
     finally:
