@@ -198,6 +198,10 @@ class GaveWay(KeyboardInterrupt):
     """Something else is wanted of the engine: like Ctrl-C, it ends a measurement early."""
 
 
+OCCUPIED = (
+    "the engine is busy, and a measurement would take its time from others: try again when it is "
+    "idle, or set force"
+)
 GAVE_WAY = "the engine was wanted for something else before anything was measured"
 
 
@@ -223,11 +227,9 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
                 gives_way = gives_way or not isinstance(other, Abort | Unwatch)
                 held.append(other)
                 continue
-            if isinstance(other, Switch):
-                channel.send(Refused(other.job_id, MEASURING, code="busy"))
-                continue
-            if isinstance(other, ShowAttention):
-                channel.send(Refused(other.job_id, ENGAGED, code="busy"))
+            if isinstance(other, Switch | ShowAttention):
+                why = MEASURING if isinstance(other, Switch) else ENGAGED
+                channel.send(Refused(other.job_id, why, code="busy"))
                 continue
             if isinstance(other, Abort):
                 engine.abort(other.request_id)
@@ -245,12 +247,7 @@ def take_measure(engine: EngineLike, channel: Channel, command: Measure, measure
 
     try:
         if engine.has_work and not command.force:
-            raise InputError(
-                "the engine is busy, and a measurement would take its time from others: try again "
-                "when it is idle, or set force",
-                param="force",
-                code="busy",
-            )
+            raise InputError(OCCUPIED, param="force", code="busy")
         while engine.has_work:
             listen()
             channel.send(Outputs(engine.step()))
