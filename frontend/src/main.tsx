@@ -1,6 +1,7 @@
 import { effect } from "@preact/signals";
 import { render } from "preact";
 import { App } from "./App";
+import { measureByItself } from "./state/byitself";
 import { followAddress, link } from "./state/navigation";
 import { openEmbedded } from "./state/embedded";
 import { idA, load } from "./state/runs";
@@ -21,6 +22,7 @@ render(<App />, root);
 if (!embedded) {
   void connect();
   void loadLive();
+  measureByItself();
   // Runs are fetched when the address names them, as soon as the server answers.
   effect(() => {
     if (!capabilities.value) return;

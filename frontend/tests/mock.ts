@@ -411,5 +411,6 @@ const CAPABILITIES: Capabilities = {
     batches: [1],
     blocks: 10,
     max_seconds: 45,
+    by_itself: false,
   },
 };

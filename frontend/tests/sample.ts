@@ -62,7 +62,6 @@ export function sampleRun(recipe: Recipe): RunFile {
     engine: {
       device: recipe.gpu ? "cuda:0" : "cpu",
       dtype: "float32",
-      weights: "packed",
       switches: { attention: "flash", kv_cache: "on" },
     },
     cells,

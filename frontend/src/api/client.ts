@@ -32,6 +32,7 @@ export class ApiError extends Error {
 }
 
 export const getCapabilities = (): Promise<Capabilities> => get("explorer/v1/capabilities");
+export const getHealth = (): Promise<{ num_running: number; num_waiting: number }> => get("health");
 export const getRuns = (): Promise<{ runs: RunEntry[] }> => get("explorer/v1/runs");
 export const getRun = (id: string): Promise<RunAnswer> => get(`explorer/v1/runs/${encodeURIComponent(id)}`);
 
@@ -68,10 +69,18 @@ export async function curvesOf(body: CurvesBody): Promise<Curves> {
 export const getKnown = (): Promise<Known> => get("explorer/v1/known");
 
 export function measure(
-  settings: MeasureSettings & { force: boolean },
+  settings: Omit<MeasureSettings, "by_itself"> & MeasureWish,
   signal: AbortSignal,
 ): AsyncGenerator<MeasureEvent> {
   return stream<MeasureEvent>("explorer/v1/measure", settings, signal);
+}
+
+export interface MeasureWish {
+  readonly force?: boolean;
+  /** While nobody wants anything else of the engine. */
+  readonly background?: boolean;
+  /** Switches of a second setting, measured in turns with the engine's own. */
+  readonly against?: Readonly<Record<string, string>>;
 }
 
 export interface Message {

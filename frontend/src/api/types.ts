@@ -3,7 +3,7 @@
 import type { Answer } from "../data/answers";
 import type { Scope } from "../data/budget";
 import type { Kind } from "../data/provenance";
-import type { Phase, RunFile } from "../data/runfile";
+import type { Cell, Phase, RunFile } from "../data/runfile";
 
 /** One that a switch can have, and why not on this machine; an empty reason: it can. */
 export interface SwitchValue {
@@ -41,6 +41,8 @@ export interface MeasureSettings {
   readonly batches: readonly number[];
   readonly blocks: number;
   readonly max_seconds: number;
+  /** Whether pages may have it measure while nobody wants anything else. */
+  readonly by_itself: boolean;
 }
 
 export interface Capabilities {
@@ -179,8 +181,16 @@ export interface RunAnswer {
 export type MeasureEvent =
   | { readonly type: "estimate"; readonly seconds: number }
   | { readonly type: "progress"; readonly done: number; readonly total: number; readonly text: string }
-  | ({ readonly type: "run" } & RunAnswer)
-  | { readonly type: "error"; readonly error: { readonly message: string } };
+  | {
+      readonly type: "cell";
+      readonly done: number;
+      readonly total: number;
+      readonly text: string;
+      /** All that has been measured of one cell so far. */
+      readonly cell: Cell;
+    }
+  | ({ readonly type: "run"; readonly other: RunAnswer | null } & RunAnswer)
+  | { readonly type: "error"; readonly error: { readonly message: string; readonly code?: string | null } };
 
 export interface ChatChunk {
   readonly choices: readonly {

@@ -24,6 +24,8 @@ interface Props {
   readonly budget: Budget;
   /** What the model says of the same; null: not shown. */
   readonly model: Budget | null;
+  /** What a measurement that is going on has found so far; null: none is. */
+  readonly soFar: Budget | null;
   /** What was there before; null: nothing. */
   readonly ghost: Budget | null;
   /** Where the cursor rests. */
@@ -39,7 +41,7 @@ interface Props {
 }
 
 export function BudgetChart(props: Props): JSX.Element {
-  const { budget, model, ghost, stops, answer, measure, frame, scales, paint } = props;
+  const { budget, model, ghost, soFar, stops, answer, measure, frame, scales, paint } = props;
   const shared = { frame, scales, paint, kind: budget.kind, bands: bandsOf(budget, measure, scales) };
   const last = budget.columns.at(-1)?.length ?? 1;
   const tail = model ? tailOf(model, last, measure, scales) : [];
@@ -67,6 +69,11 @@ export function BudgetChart(props: Props): JSX.Element {
         <Doubt {...shared} budget={budget} measure={measure} />
       ) : (
         <Points {...shared} budget={budget} measure={measure} />
+      )}
+      {soFar && (
+        <g data-so-far="">
+          <Points {...shared} budget={soFar} measure={measure} />
+        </g>
       )}
       <Labels {...shared} bands={tail.length > 0 ? tail : shared.bands} />
     </Picture>

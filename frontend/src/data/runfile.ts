@@ -34,7 +34,6 @@ export interface RunFile {
   readonly engine: {
     readonly device: string;
     readonly dtype: string;
-    readonly weights: string;
     readonly switches: Readonly<Record<string, unknown>>;
   };
   readonly cells: readonly Cell[];
@@ -66,7 +65,7 @@ export function checkRunFile(value: unknown): RunFile {
   for (const key of ["date", "commit", "cpu"]) text(environment[key], `environment.${key}`);
   text(record(run.model, "model").name, "model.name");
   const engine = record(run.engine, "engine");
-  for (const key of ["device", "dtype", "weights"]) text(engine[key], `engine.${key}`);
+  for (const key of ["device", "dtype"]) text(engine[key], `engine.${key}`);
   record(engine.switches, "engine.switches");
   for (const key of ["closure", "instrument_ratio"]) number(run[key], key);
   const cells = list(run.cells, "cells");

@@ -65,7 +65,7 @@ export const setting = computed<Setting | null>(() => {
 });
 
 /** A run's switches; run files hold numbers among them too. */
-export const textual = ({ engine }: RunFile): Switches => asText(engine.switches, engine.device);
+export const textual = ({ engine }: RunFile): Switches => settled(engine.switches, engine.device);
 
 /** Switches as the address has them: only what differs from those of the shown run, if they are over
  * such. */
@@ -78,7 +78,7 @@ export function setOf(switches: Switches, { loaded: { run } }: Setting): string 
 /** What `-1`, the default, comes to on either kind of device; older runs have it as it was given. */
 const CHUNK = { cuda: "8192", cpu: "512" };
 
-function asText(switches: Readonly<Record<string, unknown>>, device: string): Switches {
+export function settled(switches: Readonly<Record<string, unknown>>, device: string): Switches {
   const text = Object.fromEntries(Object.entries(switches).map(([key, value]) => [key, String(value)]));
   if (text.chunked_prefill === "-1") text.chunked_prefill = isGpu(device) ? CHUNK.cuda : CHUNK.cpu;
   return text;
@@ -109,12 +109,12 @@ export function fellowOf({ loaded: { run }, machine, shape, switches }: Setting)
       entry.model === run.model.name &&
       entry.device === deviceOf(run) &&
       phasesOf(link.value.phase).every((phase) => entry.phases.includes(phase)) &&
-      hasSwitches(asText(entry.switches, run.engine.device), switches),
+      hasSwitches(settled(entry.switches, run.engine.device), switches),
   );
   return fellow?.id ?? "";
 }
 
-const hasSwitches = (own: Switches, wanted: Switches): boolean =>
+export const hasSwitches = (own: Switches, wanted: Switches): boolean =>
   Object.entries(wanted).every(([key, value]) => !bears(key, wanted) || !(key in own) || own[key] === value);
 
 /** What the cost model is asked for a setting; or why it cannot be. */

@@ -3,7 +3,7 @@
 import { batch, signal } from "@preact/signals";
 import { ApiError, changeSwitch, saying } from "../api/client";
 import type { Switch, Switched } from "../api/types";
-import { measuring } from "./measuring";
+import { isEngaged } from "./measuring";
 import { capabilities, connect } from "./server";
 
 /** What was asked for and is not so yet, by switch, oldest first. */
@@ -59,7 +59,7 @@ async function change(key: string, value: string): Promise<void> {
 
 async function ask(key: string, value: string): Promise<void> {
   // The server would refuse it too, but an engine that is measuring can take long to say so.
-  if (measuring.value.state === "running") {
+  if (isEngaged()) {
     news.value = { state: "refused", key, message: MEASURING };
     return;
   }

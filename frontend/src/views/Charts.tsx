@@ -4,12 +4,14 @@ import type { JSX } from "preact";
 import { BudgetChart } from "../chart/BudgetChart";
 import { frameOf, scalesOf } from "../chart/geometry";
 import { useWidth } from "../chart/useWidth";
-import { originOf, SCOPE_WORDS, type Budget } from "../data/budget";
+import { budgetFrom, originOf, SCOPE_WORDS, type Budget } from "../data/budget";
 import type { Stop } from "../data/stops";
 import { day } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { forget } from "../state/before";
+import { cellsSoFar } from "../state/measuring";
 import { go, link } from "../state/navigation";
+import { followsEngine } from "../state/setting";
 import { deviceOf } from "../state/runs";
 import { PAINTS, theme } from "../state/theme";
 import { Cursor } from "./Cursor";
@@ -55,6 +57,7 @@ export function Charts({ sides, ghost }: Props): JSX.Element {
             budget={side.budget}
             model={side.model}
             ghost={ghost?.budget ?? null}
+            soFar={index === 0 ? soFar() : null}
             stops={side.stops}
             answer={side.answer}
             measure={measure}
@@ -70,6 +73,14 @@ export function Charts({ sides, ghost }: Props): JSX.Element {
       ))}
     </div>
   );
+}
+
+/** The points of a measurement of this very setting, as they come. */
+function soFar(): Budget | null {
+  const { phase, batch, detail } = link.value;
+  if (phase === "request" || !followsEngine.value) return null;
+  const cells = cellsSoFar.value.filter((cell) => cell.phase === phase && cell.batch === batch);
+  return budgetFrom(cells, { phase, batch, kind: "measured", how: "" }, detail);
 }
 
 /** Whose outline it is, and a way to be rid of it. */

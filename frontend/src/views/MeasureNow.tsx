@@ -26,7 +26,7 @@ export function MeasureNow(): JSX.Element | null {
       {now.state === "busy" && (
         <p class="note" role="alert">
           {`${now.message} `}
-          <button type="button" class="quiet" onClick={() => void startMeasuring(true)}>
+          <button type="button" class="quiet" onClick={() => void startMeasuring({ force: true })}>
             Measure anyway
           </button>
         </p>
@@ -36,6 +36,7 @@ export function MeasureNow(): JSX.Element | null {
 }
 
 function Running({ now }: { now: Extract<Measuring, { state: "running" }> }): JSX.Element {
+  if (now.byItself) return <ByItself now={now} />;
   const cost = now.seconds === null ? "" : `, about ${Math.ceil(now.seconds)} s in all`;
   // Without a value the bar says that something goes on, and not how far it is.
   const progress = now.done > 0 ? { value: now.done, max: now.total } : {};
@@ -48,6 +49,25 @@ function Running({ now }: { now: Extract<Measuring, { state: "running" }> }): JS
       <button type="button" class="quiet" onClick={cancelMeasuring}>
         Cancel
       </button>
+    </div>
+  );
+}
+
+/** Nobody waits for it, and it gives way: it takes little room. */
+function ByItself({ now }: { now: Extract<Measuring, { state: "running" }> }): JSX.Element {
+  const progress = now.done > 0 ? { value: now.done, max: now.total } : {};
+  return (
+    <div class="measure">
+      <button type="button" class="primary" onClick={() => void startMeasuring()}>
+        Measure now
+      </button>
+      <p class="note">
+        <progress aria-label="Measuring by itself" {...progress} /> Measuring while nobody wants anything; it
+        gives way at once.{" "}
+        <button type="button" class="quiet" onClick={cancelMeasuring}>
+          Stop
+        </button>
+      </p>
     </div>
   );
 }

@@ -10,6 +10,7 @@ import { duration, inTokens, signed, tokens } from "../data/words";
 import { KindTag } from "../parts/KindTag";
 import { link } from "../state/navigation";
 import { PAINTS, theme } from "../state/theme";
+import { MeasurePair } from "./MeasurePair";
 import type { Side } from "../state/sides";
 
 interface Props {
@@ -42,6 +43,7 @@ export function WaterfallOf({ sides: [a, b], names }: Props): JSX.Element | null
         paint={PAINTS[theme.value]}
         summary={summaryOf(waterfall, where, names)}
       />
+      {waterfall.change.kind !== "measured" && names[0] === "before" && <MeasurePair />}
     </figure>
   );
 }

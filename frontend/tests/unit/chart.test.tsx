@@ -27,6 +27,7 @@ function draw(kind: Kind, onPick: (length: number) => void = () => undefined): E
     <BudgetChart
       budget={shown}
       model={null}
+      soFar={null}
       ghost={null}
       stops={shown.columns}
       answer={answer}
@@ -95,6 +96,7 @@ describe("the model over a budget", () => {
       <BudgetChart
         budget={measured}
         model={model}
+        soFar={null}
         ghost={null}
         stops={stops}
         answer={undefined}
@@ -134,6 +136,7 @@ describe("what was there before", () => {
       <BudgetChart
         budget={now}
         model={null}
+        soFar={null}
         ghost={ghost}
         stops={now.columns}
         answer={undefined}

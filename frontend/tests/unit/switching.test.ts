@@ -125,7 +125,7 @@ test("a refusal leaves everything as it was, says why, and lets the next wish th
 });
 
 test("while this page measures nothing is asked, and the reason is said at once", async () => {
-  measuring.value = { state: "running", seconds: null, done: 0, total: 0, text: "" };
+  measuring.value = { state: "running", byItself: false, seconds: null, done: 0, total: 0, text: "" };
   wish("a", "off");
   await vi.runAllTimersAsync();
   measuring.value = { state: "idle" };

@@ -34,6 +34,8 @@ LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
 """Of *Measure now* unless told otherwise; if they fit, enough cells to fit the model to."""
 FIXED = "this server was started with --fixed-switches: its operator sets them at the start"
+FEWEST_BLOCKS = 3
+"""Of a measurement that gave way: fewer say nothing of how far they can be trusted."""
 SPARE = 16
 """Tokens of context besides those that are decoded around a length."""
 LIVE_SECONDS = 40.0
@@ -172,11 +174,11 @@ async def measure(request: HttpRequest) -> Response:
     except BaseException:
         job.close()
         raise
-    return EventStream(job, _events(served, job, first))
+    return EventStream(job, _events(served, job, first, body.background))
 
 
 async def _events(
-    served: Served, job: Job, news: Progress | Measured
+    served: Served, job: Job, news: Progress | Measured, background: bool
 ) -> AsyncGenerator[bytes, None]:
     """What happens, as server-sent events."""
     try:
@@ -188,6 +190,10 @@ async def _events(
                     break
                 except TimeoutError:
                     yield KEEP_ALIVE
+        num_blocks = len(news.run["cells"][0]["wall_ns"])
+        if background and news.run["interrupted"] and num_blocks < FEWEST_BLOCKS:
+            why = f"it gave way after {num_blocks} blocks, and fewer than {FEWEST_BLOCKS} say little"
+            raise ApiError(409, why, code="gave_way")
         for run in (news.other, news.run):
             if run is not None:
                 served.runs.keep(run)
