@@ -1,6 +1,7 @@
 // What the cost model says of each switch, beside it; and what choosing one does to the picture.
 
-import type { Locator, Page } from "@playwright/test";
+import { pathToFileURL } from "node:url";
+import type { Browser, Locator, Page } from "@playwright/test";
 import type { RunFile } from "../../src/data/runfile";
 import { FAR, RECORDED } from "../recorded";
 import { HERE } from "../sample";
@@ -51,7 +52,7 @@ test("beside each value stands what it would do to the time, and where that come
     /how many times as long a decode step of 1,024 tokens would take, on smollm2 and AMD EPYC\. .*modelled, calibrated.* knows nothing of batching and sampler\./,
   );
   // Whoever listens hears it with the value.
-  await expect(radio(page, "attention", "naive")).toHaveAccessibleName(/^naive .*×, \+.* ms, calibrated$/);
+  await expect(radio(page, "attention", "naive")).toHaveAccessibleName(/^naive .*×, \+.* ms ?, calibrated$/);
 });
 
 test("what a value would do follows the cursor", async ({ open }) => {
@@ -358,6 +359,63 @@ test("a pasted config.json is a model; what is none is said", async ({ open, moc
   await expect(page.getByRole("alert")).toHaveCount(0);
   await expect(page.getByRole("heading", { level: 1 })).toContainText("On the pasted model and AMD EPYC");
   expect(mock.curves.at(-1)).toMatchObject({ config, name: "the pasted model" });
+});
+
+/** The page as a file, opened where there is no server. */
+async function withCopy(page: Page, browser: Browser, use: (copy: Page) => Promise<void>): Promise<void> {
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("button", { name: "HTML", exact: true }).click(),
+  ]);
+  const path = test.info().outputPath("copy.html");
+  await download.saveAs(path);
+  const context = await browser.newContext({ offline: true });
+  const copy = await context.newPage();
+  const complaints: string[] = [];
+  copy.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+  await copy.goto(pathToFileURL(path).href);
+  await use(copy);
+  expect(complaints).toEqual([]);
+  await context.close();
+}
+
+test("a saved copy holds the curves, and flips a switch without a server", async ({ open, browser }) => {
+  const page = await open();
+  await rail(page).click();
+  await expect(effect(page, "attention", "naive")).toBeVisible();
+  await withCopy(page, browser, async (copy) => {
+    await expect(copy.getByText("recorded · smollm2 on AMD EPYC")).toBeVisible();
+    await expect(rail(copy)).toHaveText("What if: switches of this picture");
+    await rail(copy).click();
+    await expect(copy.getByLabel("Machine")).toHaveCount(0); // there is nobody to ask
+    const now = digits(ms(1024, { attention: "naive" }));
+    await label(copy, "attention", "naive").click();
+    await expect(compared(copy)).toContainText(`takes ${now} ms instead of`);
+    await expect(copy.locator("[data-ghost]")).toHaveCount(1);
+    await expect(copy.getByText(/Nobody measured this here: .* with attention naive/)).toBeVisible();
+    // Two switches away nobody knows; and the way back is there.
+    await expect(radio(copy, "attention", "naive")).toBeChecked();
+    await label(copy, "fused_kernels", "off").click();
+    await expect(copy.getByText("There is no server to ask what these switches come to.")).toBeVisible();
+    await label(copy, "fused_kernels", "on").click();
+    await label(copy, "attention", "flash").click();
+    await expect(copy.getByText("recorded · smollm2 on AMD EPYC")).toBeVisible();
+  });
+});
+
+test("a saved copy of what the engine was switched to shows the same", async ({ open, browser }) => {
+  const page = await open();
+  await rail(page).click();
+  await expect(effect(page, "attention", "naive")).toBeVisible();
+  await label(page, "attention", "naive").click();
+  await expect(page.locator(".switch-news")).toContainText("attention is naive now");
+  const sentence = (await page.getByRole("heading", { level: 1 }).textContent()) ?? "?";
+  await withCopy(page, browser, async (copy) => {
+    await expect(copy.getByRole("heading", { level: 1 })).toHaveText(sentence);
+    await expect(copy.getByText(/Nobody measured this here: .* with attention naive/)).toBeVisible();
+    await rail(copy).click();
+    await expect(radio(copy, "attention", "naive")).toBeChecked();
+  });
 });
 
 for (const colorScheme of ["light", "dark"] as const) {
