@@ -407,6 +407,9 @@ describe("what a value would do", () => {
     expect(effectOf("attention", "naive")?.ratio).toBeGreaterThan(1);
     choose("picture", "attention", "naive");
     expect(side().answer?.phase).toBe("decode"); // it is drawn already
+    // With all values beside it, that of before among them.
+    const row = rows.value.find(({ key }) => key === "attention");
+    expect(row?.values.map(({ value }) => value).sort()).toEqual(["flash", "naive", "sdpa"]);
     expect(effectOf("attention", "flash")).toBeNull();
     await settle();
     expect(effectOf("attention", "flash")?.ratio).toBeLessThan(1);
