@@ -33,7 +33,7 @@ interface Stored extends Kept {
 
 const kept = signal<readonly Stored[]>([]);
 const failures = signal<ReadonlyMap<string, string>>(new Map());
-const underway = new Set<string>();
+const underway = new Map<string, Promise<void>>();
 
 /** Answers that are kept: the last ones. */
 const MOST = 40;
@@ -81,15 +81,24 @@ export function keepCurves({ question, switches, curves }: Kept): void {
   kept.value = [one, ...kept.peek()].slice(0, MOST);
 }
 
-async function ask(question: Question, switches: Switches, key: string): Promise<void> {
-  if (underway.has(key)) return;
-  underway.add(key);
+/** Until the curve of a setting is known, or why there is none: for what is saved. */
+export async function settledCurve(question: Question, switches: Switches): Promise<void> {
+  const found = curveOf(question, switches); // which asks for it
+  if (isWaiting(found)) await ask(question, switches, keyOf(JSON.stringify(question), switches));
+}
+
+/** One request at a time for the same, however often it is asked for. */
+function ask(question: Question, switches: Switches, key: string): Promise<void> {
+  const asked = underway.get(key) ?? fetched(question, switches, key).finally(() => underway.delete(key));
+  underway.set(key, asked);
+  return asked;
+}
+
+async function fetched(question: Question, switches: Switches, key: string): Promise<void> {
   try {
     keepCurves({ question, switches, curves: await curvesOf({ ...question, switches }) });
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) return; // asked again when there is a key
     failures.value = new Map(failures.value).set(key, saying(error));
-  } finally {
-    underway.delete(key);
   }
 }
