@@ -114,6 +114,8 @@ function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | nu
   const found = curveIn(setting, link.value.phase, link.value.batch);
   if (found === null) return { lacking: "There is no server to ask what these switches come to." };
   if (isWaiting(found)) return { lacking: "Working out what these switches come to …" };
+  // Of a run that has these switches the page says what it lacks.
+  if (isFailed(found) && runOf(setting)) return null;
   if (isFailed(found)) return { lacking: `These switches cannot be modelled: ${found.failed}` };
   const { curves, curve } = found;
   const how = difference(textual(setting.loaded.run), curve.switches);

@@ -460,6 +460,16 @@ describe("a side", () => {
     expect(pairOf(then, now())?.map(({ isMeasured }) => isMeasured)).toEqual([true, true]);
   });
 
+  test("that was not measured and cannot be modelled is nothing, while the run has these switches", async () => {
+    reply = () => Response.json({ error: { message: "no room for a prompt" } }, { status: 400 });
+    for (const set of ["", "attention:naive"]) {
+      show(RUN, { phase: "request", output: 9000, set });
+      await settle();
+      const lacking = { lacking: "These switches cannot be modelled: no room for a prompt" };
+      expect(sideOf("A", now())).toEqual(set ? lacking : null);
+    }
+  });
+
   test("without a server says so", () => {
     offline.value = true;
     show(RUN, { set: "attention:sdpa,kv_cache:off,fused_kernels:off" });
