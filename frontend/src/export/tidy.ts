@@ -33,16 +33,20 @@ export const HEADER = [
  *
  * modelsOf: what the model says of the same, where it is shown.
  */
-export function tidy(runs: readonly Loaded[], numOutputs: number, modelsOf: Models = () => []): string {
-  const rows = runs.flatMap((loaded) => {
+export async function tidy(
+  runs: readonly Loaded[],
+  numOutputs: number,
+  modelsOf: Models = () => Promise.resolve([]),
+): Promise<string> {
+  const rows = runs.map(async (loaded) => {
     const budgets = budgetsOf(loaded, numOutputs);
-    const all = [...budgets, ...modelsOf(loaded, budgets)];
+    const all = [...budgets, ...(await modelsOf(loaded, budgets))];
     return all.flatMap((budget) => rowsOf(loaded, budget, numOutputs));
   });
-  return csvOf([HEADER, ...rows]);
+  return csvOf([HEADER, ...(await Promise.all(rows)).flat()]);
 }
 
-type Models = (loaded: Loaded, budgets: readonly Budget[]) => readonly Budget[];
+type Models = (loaded: Loaded, budgets: readonly Budget[]) => Promise<readonly Budget[]>;
 
 function budgetsOf(loaded: Loaded, numOutputs: number): Budget[] {
   const phases = PHASES.flatMap((phase) =>

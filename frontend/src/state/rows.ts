@@ -33,7 +33,9 @@ export const rows = computed<readonly Row[]>(() => {
     const others = curves.curves.filter((one) => one.switch === key).map(({ value }) => value);
     const order = known.find((row) => row.key === key)?.choices ?? [];
     const rank = (value: string): number => (order.includes(value) ? order.indexOf(value) : order.length);
-    const all = [...new Set([current, ...others])].sort((a, b) => rank(a) - rank(b));
+    // Of an answer to another setting, what it was asked for is a value too.
+    const middle = curves.curves[0]?.switches[key] ?? current;
+    const all = [...new Set([current, middle, ...others])].sort((a, b) => rank(a) - rank(b));
     const values = all.map((value): SwitchValue => ({ value, why_not: "" }));
     return { key, current, values, off: known.find((row) => row.key === key)?.off ?? "off" };
   });

@@ -8,7 +8,9 @@ import { requestOf } from "../data/request";
 import type { RunFile } from "../data/runfile";
 import { stopsOf, type Stop } from "../data/stops";
 import { isFailed, isWaiting } from "./asked";
-import { curveOf, isCurve } from "./curves";
+import { calibrations } from "./calibration";
+import { counts } from "./counts";
+import { curveOf, isCurve, settledCurve } from "./curves";
 import { link } from "./navigation";
 import { questionOf, runOf, textual, type Setting } from "./setting";
 
@@ -80,13 +82,31 @@ export function answerOf(loaded: Loaded | undefined): Answer | undefined {
 /** The model of what a run measured; null where none is asked for or there is none. */
 export function modelOver(loaded: Loaded, budget: Budget, detail = link.value.detail): Budget | null {
   if (link.value.model === "off") return null;
-  const own: Setting = { loaded, machine: "", shape: "", switches: textual(loaded.run) };
-  const found = curveIn(own, budget.phase, budget.batch);
+  const found = curveIn(asMeasured(loaded), budget.phase, budget.batch);
   if (!isCurve(found)) return null;
   const model = budgetOfCurve(found.curves, found.curve, detail);
   const least = budget.columns[0]?.length ?? 1;
   return { ...model, columns: model.columns.filter(({ length }) => length >= least) };
 }
+
+/** Waits for the model of all these, so that whoever writes them down leaves none out. */
+export async function settledModels(loaded: Loaded, budgets: readonly Budget[]): Promise<void> {
+  if (link.value.model === "off") return;
+  await Promise.all([counts.settled(loaded.run), calibrations.settled(loaded.run)]);
+  const own = asMeasured(loaded);
+  const question = questionOf(own);
+  if (question === null || isWaiting(question) || isFailed(question)) return;
+  await Promise.all(
+    budgets.map(({ phase: scope, batch }) => settledCurve({ ...question, scope, batch }, own.switches)),
+  );
+}
+
+const asMeasured = (loaded: Loaded): Setting => ({
+  loaded,
+  machine: "",
+  shape: "",
+  switches: textual(loaded.run),
+});
 
 /** A setting that was not measured, as the cost model has it. */
 function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | null {
@@ -94,6 +114,8 @@ function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | nu
   const found = curveIn(setting, link.value.phase, link.value.batch);
   if (found === null) return { lacking: "There is no server to ask what these switches come to." };
   if (isWaiting(found)) return { lacking: "Working out what these switches come to …" };
+  // Of a run that has these switches the page says what it lacks.
+  if (isFailed(found) && runOf(setting)) return null;
   if (isFailed(found)) return { lacking: `These switches cannot be modelled: ${found.failed}` };
   const { curves, curve } = found;
   const how = difference(textual(setting.loaded.run), curve.switches);

@@ -43,10 +43,13 @@ function modelled({ budget, loaded }: Side): JSX.Element {
   return <KindTag kind={budget.kind} more={[budget.how, from].filter(Boolean).join(" · ")} />;
 }
 
-/** What the last choice did: to the length from which on attention matters, and to the time. */
+/** What the last choice did: to the length from which on attention matters, and to the time. Of
+ * another machine or model the picture says the name, and its switches are no choice. */
 function compared(then: Side, now: Side): string {
-  const was = difference(now.switches, then.switches);
-  const is = difference(then.switches, now.switches);
+  const moved =
+    before.value?.machine !== setting.value?.machine || before.value?.shape !== setting.value?.shape;
+  const was = moved ? "" : difference(now.switches, then.switches);
+  const is = moved ? "" : difference(then.switches, now.switches);
   const column = ({ budget }: Side): Column | undefined =>
     budget.columns[nearest(budget.columns, link.value.length)];
   const [one, two] = [column(then)?.wall.value ?? 0, column(now)?.wall.value ?? 0];

@@ -16,7 +16,7 @@ import { link } from "../state/navigation";
 import { deviceOf } from "../state/runs";
 import { setOf, setting } from "../state/setting";
 import { PAINTS, theme } from "../state/theme";
-import { modelOver, type Side } from "../state/sides";
+import { modelOver, settledModels, type Side } from "../state/sides";
 
 const PNG_SCALE = 2;
 
@@ -31,9 +31,9 @@ const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
   { name: "SVG", save: (sides) => download(svgText(picture(sides)), nameOf(sides, "svg"), "image/svg+xml") },
   {
     name: "CSV",
-    save: (sides) =>
+    save: async (sides) =>
       download(
-        tidy(
+        await tidy(
           sides.map(({ loaded }) => loaded),
           link.value.output,
           (loaded, budgets) => modelsOf(sides, loaded, budgets),
@@ -46,7 +46,12 @@ const WAYS: readonly { readonly name: string; readonly save: Save }[] = [
 ];
 
 /** All that is modelled beside a run's cells: what is drawn over them, and in their place. */
-function modelsOf(sides: readonly Side[], loaded: Loaded, budgets: readonly Budget[]): Budget[] {
+async function modelsOf(
+  sides: readonly Side[],
+  loaded: Loaded,
+  budgets: readonly Budget[],
+): Promise<Budget[]> {
+  await settledModels(loaded, budgets);
   const over = budgets.flatMap((budget) => modelOver(loaded, budget, "stages") ?? []);
   const instead = sides.filter((side) => side.loaded === loaded && !side.isMeasured);
   return [...over, ...instead.map(({ budget }) => budget)];

@@ -16,6 +16,7 @@ const choose = (page: Page, key: string, value: string): Promise<void> =>
     .click();
 
 test("a click changes a switch, and what follows from it is said", async ({ open, mock }) => {
+  mock.switches = mock.switches.map((row) => (row.key === "overlap" ? { ...row, current: "on" } : row));
   const page = await open("#v=1&view=switches");
   await expect(radio(page, "kv_cache", "on")).toBeChecked();
   await choose(page, "kv_cache", "off");

@@ -407,6 +407,9 @@ describe("what a value would do", () => {
     expect(effectOf("attention", "naive")?.ratio).toBeGreaterThan(1);
     choose("picture", "attention", "naive");
     expect(side().answer?.phase).toBe("decode"); // it is drawn already
+    // With all values beside it, that of before among them.
+    const row = rows.value.find(({ key }) => key === "attention");
+    expect(row?.values.map(({ value }) => value).sort()).toEqual(["flash", "naive", "sdpa"]);
     expect(effectOf("attention", "flash")).toBeNull();
     await settle();
     expect(effectOf("attention", "flash")?.ratio).toBeLessThan(1);
@@ -455,6 +458,16 @@ describe("a side", () => {
     expect(pairOf(then, now())?.map(({ isMeasured }) => isMeasured)).toEqual([false, false]);
     show(RUN, { set: "attention:naive" }, [like("0a", { attention: "naive" })]);
     expect(pairOf(then, now())?.map(({ isMeasured }) => isMeasured)).toEqual([true, true]);
+  });
+
+  test("that was not measured and cannot be modelled is nothing, while the run has these switches", async () => {
+    reply = () => Response.json({ error: { message: "no room for a prompt" } }, { status: 400 });
+    for (const set of ["", "attention:naive"]) {
+      show(RUN, { phase: "request", output: 9000, set });
+      await settle();
+      const lacking = { lacking: "These switches cannot be modelled: no room for a prompt" };
+      expect(sideOf("A", now())).toEqual(set ? lacking : null);
+    }
   });
 
   test("without a server says so", () => {

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { HEADER, tidy } from "../../src/export/tidy";
 import { HERE, THERE } from "../sample";
 
-test("the table holds every figure once, with its origin", () => {
-  const text = tidy(
+test("the table holds every figure once, with its origin", async () => {
+  const text = await tidy(
     [
       { run: HERE, kind: "measured", answers: [] },
       { run: { ...THERE, model: { name: 'odd, "quoted"' } }, kind: "recorded", answers: [] },
