@@ -14,5 +14,6 @@ export default defineConfig({
     assetsInlineLimit: 0, // a data: address would break the content security policy
     license: { fileName: "LICENSES.md" },
   },
-  test: { environment: "happy-dom", include: ["tests/unit/**/*.test.{ts,tsx}"] },
+  // A file that needs a document asks for it in its first line: making one takes longer than most tests.
+  test: { environment: "node", pool: "threads", include: ["tests/unit/**/*.test.{ts,tsx}"] },
 });

@@ -99,7 +99,9 @@ def test_key_depends_on_everything(fresh: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not kernels.status().ready, reason=kernels.status().line)
-def test_two_processes_at_once(fresh: Path) -> None:
+def test_two_processes_at_once(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = build.find_compiler()[0]  # the last -O counts: 1.3 s instead of 6.7
+    monkeypatch.setenv("CC", str(script(fresh / "quick-cc", f'exec {real} "$@" -O0')))
     code = (
         "import torch; from pellucid import kernels; k = kernels.cpu_kernels();"
         "m = k.pack('Q8_0', torch.zeros(16, 34, dtype=torch.uint8), 32);"

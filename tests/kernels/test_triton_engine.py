@@ -23,6 +23,8 @@ from pellucid.cache.formats import KVFormat
 from pellucid.cache.pool import KVPool
 from pellucid.kernels import RowKernels
 from pellucid.kernels.ops import TorchOps
+from pellucid.kernels.triton import gemv as gemv_kernel
+from pellucid.kernels.triton.gemv import GemvTiling
 from pellucid.kernels.triton.inputs import prepare
 from pellucid.kernels.triton.ops import TritonOps
 from pellucid.kernels.triton.units import GemvUnits
@@ -87,6 +89,16 @@ def expected(folder: Path, device: str) -> Iterator[Any]:
     yield answers(LLM(str(folder), device=device, graphs="off", overlap="off", **OFF))
 
 
+@pytest.fixture
+def tall_tiles(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few programs for each GEMV, of which there are hundreds here: the interpreter takes as long
+    for four rows as for sixteen. The tilings of a GPU are tried by `test_triton_gemv`."""
+    if device == "cpu":
+        tiling = GemvTiling("fma", 16, 64, 1)
+        monkeypatch.setattr(gemv_kernel, "config", lambda *_, **__: tiling)
+
+
+@pytest.mark.usefixtures("tall_tiles")
 @pytest.mark.parametrize(
     ("fused", "gemv", "drawing"),
     [(False, True, Pivot()), (True, False, Inversion())],

@@ -2,7 +2,7 @@
 
 import { VIEWS } from "../../src/state/link";
 import { THERE } from "../sample";
-import { violations } from "./axe";
+import { violations, WINDOWS } from "./axe";
 import { expect, test } from "./page";
 
 const PAGES = [
@@ -12,22 +12,20 @@ const PAGES = [
   `#v=1&phase=request&b=${THERE.id}`,
 ];
 
-for (const colorScheme of ["light", "dark"] as const) {
-  for (const width of [1280, 400]) {
-    test.describe(`${colorScheme}, ${width} px`, () => {
-      test.use({ colorScheme, viewport: { width, height: 900 } });
-      for (const hash of PAGES) {
-        test(hash.slice(0, 40), async ({ open }) => {
-          const page = await open(hash);
-          await expect(page.getByRole("heading", { level: 1 })).toContainText(
-            hash.includes("request") ? "a whole request" : "10 %",
-          );
-          for (const summary of await page.locator("summary").all()) await summary.click();
-          expect(await violations(page)).toEqual([]);
-        });
-      }
-    });
-  }
+for (const window of WINDOWS) {
+  test.describe(`${window.viewport.width} px`, () => {
+    test.use(window);
+    for (const hash of PAGES) {
+      test(hash.slice(0, 40), async ({ open }) => {
+        const page = await open(hash);
+        await expect(page.getByRole("heading", { level: 1 })).toContainText(
+          hash.includes("request") ? "a whole request" : "10 %",
+        );
+        for (const summary of await page.locator("summary").all()) await summary.click();
+        expect(await violations(page)).toEqual([]);
+      });
+    }
+  });
 }
 
 test("the theme can be chosen, and is kept", async ({ open, page }) => {
@@ -36,6 +34,16 @@ test("the theme can be chosen, and is kept", async ({ open, page }) => {
   await page.reload();
   await expect(page.locator("html")).toHaveAttribute("data-theme", "dark");
   await expect(page.locator("body")).toHaveCSS("background-color", "rgb(23, 25, 30)");
+});
+
+test("the page follows its system's theme while it is open", async ({ open, page }) => {
+  await page.emulateMedia({ colorScheme: "light" });
+  await open();
+  const body = page.locator("body");
+  await expect(body).not.toHaveCSS("background-color", "rgb(23, 25, 30)");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await expect(body).toHaveCSS("background-color", "rgb(23, 25, 30)");
+  await expect(page.getByRole("button", { name: "Light page" })).toBeVisible();
 });
 
 test("forced colours leave the cursor and the labels to be seen", async ({ open, page }) => {

@@ -4,6 +4,7 @@ import { expect, test } from "./page";
 
 test("Measure now shows its progress and then its result", async ({ open, mock }) => {
   mock.runs = [];
+  mock.pause = 60; // its progress can be seen for a second
   const page = await open();
   await expect(page.getByText("Nothing has been measured yet")).toBeVisible();
   await page.getByRole("button", { name: "Measure now" }).click();

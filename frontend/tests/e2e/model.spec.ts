@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import type { Page } from "@playwright/test";
 import { RECORDED, RECORDED_COUNTS, RECORDED_FIT } from "../recorded";
 import { HERE, sampleRun, THERE } from "../sample";
-import { violations } from "./axe";
+import { violations, WINDOWS } from "./axe";
 import { expect, test } from "./page";
 
 const LIMIT = 8192; // tokens of the recorded model's context
@@ -71,26 +71,24 @@ test("of prompts and of whole requests too, in time too, and in every table and 
   expect(new Set(rows.map((row) => row.split(",").length)).size).toBe(1);
 });
 
-for (const colorScheme of ["light", "dark"] as const) {
-  for (const width of [1280, 400]) {
-    test.describe(`for everyone: ${colorScheme}, ${width} px`, () => {
-      test.use({ colorScheme, viewport: { width, height: 900 } });
-      for (const hash of [
-        `&b=${THERE.id}`,
-        "&y=ms&detail=stages",
-        "&phase=request&length=8192",
-        "&view=switches",
-      ]) {
-        test(hash, async ({ open, mock }) => {
-          mock.runs = [RECORDED, THERE];
-          const page = await open(`#v=1&model=on&a=${RECORDED.id}${hash}`);
-          await expect(page.locator("[data-kind=calibrated]:visible").first()).toBeVisible();
-          for (const summary of await page.locator("summary").all()) await summary.click();
-          expect(await violations(page)).toEqual([]);
-        });
-      }
-    });
-  }
+for (const window of WINDOWS) {
+  test.describe(`for everyone: ${window.viewport.width} px`, () => {
+    test.use(window);
+    for (const hash of [
+      `&b=${THERE.id}`,
+      "&y=ms&detail=stages",
+      "&phase=request&length=8192",
+      "&view=switches",
+    ]) {
+      test(hash, async ({ open, mock }) => {
+        mock.runs = [RECORDED, THERE];
+        const page = await open(`#v=1&model=on&a=${RECORDED.id}${hash}`);
+        await expect(page.locator("[data-kind=calibrated]:visible").first()).toBeVisible();
+        for (const summary of await page.locator("summary").all()) await summary.click();
+        expect(await violations(page)).toEqual([]);
+      });
+    }
+  });
 }
 
 test("goes along in the files: the picture hatched, the page with its calibration", async ({

@@ -3,7 +3,7 @@
 import { ON_GPU, RECORDED } from "../recorded";
 import { HERE } from "../sample";
 import { expect, test } from "./page";
-import { violations } from "./axe";
+import { violations, WINDOWS } from "./axe";
 
 const ROOFLINE = `#v=1&a=${RECORDED.id}&view=roofline`;
 test.beforeEach(({ mock }) => {
@@ -99,18 +99,16 @@ test("a run that says nothing of its machine is not guessed at", async ({ open }
   await expect(page.getByText(/does not say enough.*model\.spec is missing/)).toBeVisible();
 });
 
-for (const colorScheme of ["light", "dark"] as const) {
-  for (const width of [1280, 400]) {
-    test.describe(`${colorScheme}, ${width} px`, () => {
-      test.use({ colorScheme, viewport: { width, height: 900 } });
-      for (const { id } of [RECORDED, ON_GPU, HERE]) {
-        test(`nothing stands in a reader's way, run ${id.slice(0, 4)}`, async ({ open }) => {
-          const page = await open(`#v=1&a=${id}&view=roofline`);
-          await expect(page.locator(id === HERE.id ? ".empty" : "svg.chart")).toBeVisible();
-          for (const summary of await page.locator("summary").all()) await summary.click();
-          expect(await violations(page)).toEqual([]);
-        });
-      }
-    });
-  }
+for (const window of WINDOWS) {
+  test.describe(`${window.viewport.width} px`, () => {
+    test.use(window);
+    for (const { id } of [RECORDED, ON_GPU, HERE]) {
+      test(`nothing stands in a reader's way, run ${id.slice(0, 4)}`, async ({ open }) => {
+        const page = await open(`#v=1&a=${id}&view=roofline`);
+        await expect(page.locator(id === HERE.id ? ".empty" : "svg.chart")).toBeVisible();
+        for (const summary of await page.locator("summary").all()) await summary.click();
+        expect(await violations(page)).toEqual([]);
+      });
+    }
+  });
 }

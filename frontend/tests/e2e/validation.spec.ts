@@ -5,7 +5,7 @@ import { pathToFileURL } from "node:url";
 import { RECORDED, RECORDED_FIT } from "../recorded";
 import { HERE } from "../sample";
 import { expect, test } from "./page";
-import { violations } from "./axe";
+import { violations, WINDOWS } from "./axe";
 
 const { report } = RECORDED_FIT;
 const VALIDATION = `#v=1&a=${RECORDED.id}&view=validation`;
@@ -143,18 +143,16 @@ test("the picture and its figures are saved", async ({ open }) => {
   expect((await readFile(await save("PNG"))).subarray(1, 4).toString()).toBe("PNG");
 });
 
-for (const colorScheme of ["light", "dark"] as const) {
-  for (const width of [1280, 400]) {
-    test.describe(`${colorScheme}, ${width} px`, () => {
-      test.use({ colorScheme, viewport: { width, height: 900 } });
-      for (const { id } of [RECORDED, HERE]) {
-        test(`nothing stands in a reader's way, run ${id.slice(0, 4)}`, async ({ open }) => {
-          const page = await open(`#v=1&a=${id}&view=validation`);
-          await expect(page.locator(id === HERE.id ? ".empty" : "svg.chart")).toBeVisible();
-          for (const summary of await page.locator("summary").all()) await summary.click();
-          expect(await violations(page)).toEqual([]);
-        });
-      }
-    });
-  }
+for (const window of WINDOWS) {
+  test.describe(`${window.viewport.width} px`, () => {
+    test.use(window);
+    for (const { id } of [RECORDED, HERE]) {
+      test(`nothing stands in a reader's way, run ${id.slice(0, 4)}`, async ({ open }) => {
+        const page = await open(`#v=1&a=${id}&view=validation`);
+        await expect(page.locator(id === HERE.id ? ".empty" : "svg.chart")).toBeVisible();
+        for (const summary of await page.locator("summary").all()) await summary.click();
+        expect(await violations(page)).toEqual([]);
+      });
+    }
+  });
 }

@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 import { render } from "@testing-library/preact";
 import { describe, expect, test, vi } from "vitest";
 import { BudgetChart } from "../../src/chart/BudgetChart";

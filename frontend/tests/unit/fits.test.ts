@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 // The store of calibrations: asked for once, kept, and never asked for where nobody can answer.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";

@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 import { expect, test } from "vitest";
 import type { RunEntry } from "../../src/api/types";
 import { first } from "../../src/state/runs";

@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 // Changes of switches, one at a time: what is sent, what the page then knows, what is said.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";

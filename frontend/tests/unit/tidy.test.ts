@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 import { expect, test } from "vitest";
 import { HEADER, tidy } from "../../src/export/tidy";
 import { HERE, THERE } from "../sample";
