@@ -1,0 +1,265 @@
+#!/usr/bin/env python
+"""Does an optimization buy less once the others are there? Each one is measured first and last.
+
+    python bench/diminishing.py --prompts 64 --json bench/results/diminishing-cpu-short.json
+    python bench/diminishing.py --prompts 1024 --keep kv_cache \\
+        --json bench/results/diminishing-cpu-long.json
+    python bench/diminishing.py --device cuda --model bench/models/qwen3-0.6b \\
+        --load-format dummy --prompts 128 2048 --answer 48 --limit-s 150 \\
+        --json bench/results/diminishing-gpu.json
+
+Problem: "twice as fast" is true of an optimization only next to others. To say whether it buys less
+in an engine that is efficient already, one and the same optimization has to be measured in a slow
+engine and in a fast one.
+
+Idea: time one answer of real length in every engine that a comparison needs.
+
+    first    the switch on top of nothing, or of what it does not work without
+    last     the switch on top of all others, less those that do not work without it
+    ladder   the switches in the order of the switchboard, one more at each step
+
+A comparison changes one switch and nothing else. Its two figures are the factor (time before / time
+after) and the milliseconds saved per token; they need not agree. Example: 100 ms become 50 ms,
+then 10 ms become 2 ms. The factor grows from 2 to 5, and the saving falls from 50 ms to 8 ms.
+
+All engines exist side by side and answer the same prompt in each round, in an order that is drawn
+anew, so that a busy machine hits all alike. A figure is the median over rounds of what the two
+engines did in the same round. The time of the prompt itself is kept apart.
+
+`--keep kv_cache` leaves a switch on throughout: behind a long prompt an answer without the cache
+takes minutes. Switches that only matter to several requests at once (`BATCHES`) stay on as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import random
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import environment as shared
+from pellucid.config import EngineConfig
+from pellucid.engine import Engine
+from pellucid.explore.arms import ArmRun, ArmWorkload, run_requests, with_changes, with_room
+from pellucid.features import FEATURES, excluded
+from pellucid.model.checkpoint import Checkpoint, open_checkpoint
+from pellucid.process import own_process
+
+BATCHES = ("batching", "chunked_prefill")
+SHORT_ANSWER = 4
+"""Tokens of the run that warms an engine up where nothing is recorded for later."""
+
+On = frozenset[str]
+"""The switches that are on; all others are off."""
+
+
+class Step(NamedTuple):
+    """One switch added to others."""
+
+    kind: str
+    """first, last or ladder"""
+    key: str
+    before: On
+
+    @property
+    def after(self) -> On:
+        return self.before | {self.key}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--load-format", default="auto", help="dummy: random weights")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--prompts", type=int, nargs="+", default=[64], help="lengths of prompts")
+    parser.add_argument("--answer", type=int, default=64, help="tokens of each answer")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--keep", nargs="*", default=[], help="switches that stay on")
+    parser.add_argument(
+        "--limit-s", type=float, default=0, help="no round begins that would end later"
+    )
+    parser.add_argument("--commit", default="", help="of the sources, where git does not know")
+    parser.add_argument("--json", metavar="FILE")
+    args = parser.parse_args()
+    own_process()
+    config = EngineConfig.from_kwargs(
+        model=args.model, load_format=args.load_format, device=args.device
+    )
+    bench = Bench(config, args.prompts, args.answer, args.keep)
+    environment = shared.environment()
+    environment["commit"] = args.commit or environment["commit"]
+    bench.measure(args.rounds, args.limit_s or float("inf"))
+    record = {"environment": environment, **bench.report()}
+    show(record)
+    if args.json:
+        shared.write_json(args.json, record)
+
+
+class Bench:
+    """The engines of all comparisons, and what they took."""
+
+    def __init__(
+        self, config: EngineConfig, prompts: Sequence[int], answer: int, keep: Iterable[str] = ()
+    ) -> None:
+        self._begin = time.monotonic()
+        self._works = [ArmWorkload(num_prompts=1, prompt_len=n, output_len=answer) for n in prompts]
+        checkpoint = open_checkpoint(config)
+        self._config = with_room(config, checkpoint, max(self._works, key=lambda w: w.prompt_len))
+        everything = Engine(self._config, checkpoint)
+        self.model, self.device = everything.info.model, everything.info.device_name
+        self.wanted = everything.info.switches
+        self.kept = [key for key in self.wanted if key in (*BATCHES, *keep)]
+        self.switches = [
+            f.key for f in FEATURES if self.wanted[f.key] != f.off and f.key not in self.kept
+        ]
+        self.steps = steps(self.switches, self._settings)
+        self.engines = {frozenset(self.switches): everything}
+        for step in self.steps:
+            for on in (step.before, step.after):
+                if on not in self.engines:
+                    self.engines[on] = self._engine(on, checkpoint)
+        self.runs: dict[tuple[On, int], list[ArmRun]] = {
+            (on, work.prompt_len): [] for on in self.engines for work in self._works
+        }
+        for engine in self.engines.values():
+            self._warm_up(engine)
+
+    def measure(self, rounds: int, limit_s: float) -> None:
+        """So many rounds, or as many as end before `limit_s` seconds after the bench was made."""
+        longest = 0.0
+        for number in range(1, rounds + 1):
+            begin = time.monotonic()
+            if begin - self._begin + longest > limit_s:
+                say(f"the time is up after {number - 1} of {rounds} rounds")
+                return
+            for on in random.Random(number).sample(list(self.engines), len(self.engines)):
+                for work in self._works:
+                    run = run_requests(self.engines[on], work, 1, work.output_len, number)
+                    self.runs[on, work.prompt_len].append(run)
+            longest = max(longest, time.monotonic() - begin)
+            say(f"round {number} of {rounds}: {time.monotonic() - begin:.0f} s")
+
+    def report(self) -> dict[str, Any]:
+        """As it goes to JSON."""
+        return {
+            "model": self.model,
+            "device": self.device,
+            "config": dataclasses.asdict(self._config),
+            "everything": self.wanted,
+            "switches": self.switches,
+            "kept": self.kept,
+            "workloads": [self._workload(work) for work in self._works],
+        }
+
+    def _workload(self, work: ArmWorkload) -> dict[str, Any]:
+        times = {on: self._ms(on, work) for on in self.engines}
+        return {
+            "prompt": work.prompt_len,
+            "answer": work.output_len,
+            "rounds": len(next(iter(times.values()))),
+            "engines": [
+                {
+                    "on": self._sorted(on),
+                    "ms_per_token": shared.summary(ms),
+                    "prompt_s": [run.first_s for run in self.runs[on, work.prompt_len]],
+                }
+                for on, ms in times.items()
+            ],
+            "steps": [
+                {
+                    "kind": step.kind,
+                    "switch": step.key,
+                    "before": self._sorted(step.before),
+                    **compared(times[step.before], times[step.after]),
+                }
+                for step in self.steps
+            ],
+        }
+
+    def _ms(self, on: On, work: ArmWorkload) -> list[float]:
+        """Milliseconds per token behind the first one, a sample per round."""
+        runs = self.runs[on, work.prompt_len]
+        return [1e3 * (run.total_s - run.first_s) / run.num_decoded for run in runs]
+
+    def _sorted(self, on: On) -> list[str]:
+        return [key for key in self.switches if key in on]
+
+    def _settings(self, on: Iterable[str]) -> dict[str, str]:
+        on = {*on, *self.kept}
+        return {f.key: self.wanted[f.key] if f.key in on else f.off for f in FEATURES}
+
+    def _engine(self, on: On, checkpoint: Checkpoint) -> Engine:
+        say(f"engine with {' '.join(self._sorted(on)) or 'nothing'}")
+        return Engine(with_changes(self._config, self._settings(on)), checkpoint)
+
+    def _warm_up(self, engine: Engine) -> None:
+        """Compile and record what the runs will need; a recorded step is used from its second
+        time on."""
+        whole = engine.info.device != "cpu"
+        for work in self._works:
+            for number in range(2 if whole else 1):
+                run_requests(engine, work, 1, work.output_len if whole else SHORT_ANSWER, -number)
+
+
+def steps(switches: Sequence[str], settings: Any) -> list[Step]:
+    """Every comparison. settings: the switches that are on → switch → value."""
+    everything = frozenset(switches)
+    found = []
+    for key in switches:
+        found.append(Step("first", key, needed(key, everything, settings)))
+    for key in switches:
+        without = everything - {key}
+        found.append(Step("last", key, working(without, settings)))
+    for number, key in enumerate(switches):
+        found.append(Step("ladder", key, frozenset(switches[:number])))
+    return found
+
+
+def needed(key: str, everything: On, settings: Any) -> On:
+    """The switches without which `key` does not work."""
+    on: set[str] = set()
+    while other := excluded(key, settings({*on, key})):
+        name = other.partition("=")[0]
+        assert name in everything - on, f"{key} does not work with {other}, which stays"
+        on.add(name)
+    return frozenset(on)
+
+
+def working(on: On, settings: Any) -> On:
+    """`on` less the switches that do not work without one that is off."""
+    while lost := {key for key in on if excluded(key, settings(on))}:
+        on -= lost
+    return on
+
+
+def compared(before: Sequence[float], after: Sequence[float]) -> dict[str, Any]:
+    """Times before / times after, and the milliseconds in between, round by round."""
+    pairs = list(zip(before, after, strict=True))
+    return {
+        "factor": shared.summary([old / new for old, new in pairs]),
+        "saved_ms": shared.summary([old - new for old, new in pairs]),
+    }
+
+
+def show(record: Mapping[str, Any]) -> None:
+    for work in record["workloads"]:
+        title = f"prompt {work['prompt']}, answer {work['answer']}, {work['rounds']} rounds"
+        print(f"{record['model']} on {record['device']}, {title}")
+        for step in work["steps"]:
+            factor, saved = step["factor"], step["saved_ms"]
+            print(
+                f"  {step['kind']:6} {step['switch']:14} {factor['median']:6.2f}× "
+                f"({factor['min']:.2f}–{factor['max']:.2f})  {saved['median']:9.3f} ms a token "
+                f"({saved['min']:.3f}–{saved['max']:.3f})"
+            )
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
