@@ -74,6 +74,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--load-format", default="auto", help="dummy: random weights")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0, help="0: a thread for each core")
     parser.add_argument("--prompts", type=int, nargs="+", default=[64], help="lengths of prompts")
     parser.add_argument("--answer", type=int, default=64, help="tokens of each answer")
     parser.add_argument("--rounds", type=int, default=5)
@@ -86,7 +87,10 @@ def main() -> None:
     args = parser.parse_args()
     own_process()
     config = EngineConfig.from_kwargs(
-        model=args.model, load_format=args.load_format, device=args.device
+        model=args.model,
+        load_format=args.load_format,
+        device=args.device,
+        threads=args.threads,
     )
     bench = Bench(config, args.prompts, args.answer, args.keep)
     environment = shared.environment()
