@@ -26,23 +26,30 @@ All engines exist side by side and answer the same prompt in each round, in an o
 anew, so that a busy machine hits all alike. A figure is the median over rounds of what the two
 engines did in the same round. The time of the prompt itself is kept apart.
 
-`--keep kv_cache` leaves a switch on throughout: behind a long prompt an answer without the cache
-takes minutes. Switches that only matter to several requests at once (`BATCHES`) stay on as well.
+On a machine that is busy a run can be cut in several (`--limit-s`, then `--add`): what is compared
+is always of one round. `--keep kv_cache` leaves a switch on throughout: behind a long prompt an
+answer without the cache takes minutes. Switches that only matter to several requests at once
+(`BATCHES`) stay on as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 import environment as shared
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
+from pellucid.errors import InputError
 from pellucid.explore.arms import ArmRun, ArmWorkload, run_requests, with_changes, with_room
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
@@ -54,6 +61,8 @@ SHORT_ANSWER = 4
 
 On = frozenset[str]
 """The switches that are on; all others are off."""
+Settings = Callable[[Iterable[str]], Mapping[str, str]]
+"""Switches that are on → every switch and its value."""
 
 
 class Step(NamedTuple):
@@ -67,6 +76,19 @@ class Step(NamedTuple):
     @property
     def after(self) -> On:
         return self.before | {self.key}
+
+
+class Sample(NamedTuple):
+    """One answer."""
+
+    ms: float
+    """Milliseconds per token behind the first one."""
+    prompt_s: float
+    """Seconds until the first one."""
+
+    @classmethod
+    def of(cls, run: ArmRun) -> Sample:
+        return cls(1e3 * (run.total_s - run.first_s) / run.num_decoded, run.first_s)
 
 
 def main() -> None:
@@ -84,6 +106,7 @@ def main() -> None:
     )
     parser.add_argument("--commit", default="", help="of the sources, where git does not know")
     parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--add", action="store_true", help="go on with the rounds of that file")
     args = parser.parse_args()
     own_process()
     config = EngineConfig.from_kwargs(
@@ -95,6 +118,8 @@ def main() -> None:
     bench = Bench(config, args.prompts, args.answer, args.keep)
     environment = shared.environment()
     environment["commit"] = args.commit or environment["commit"]
+    if args.add:
+        bench.add(json.loads(Path(args.json).read_text(encoding="utf-8")))
     bench.measure(args.rounds, args.limit_s or float("inf"))
     record = {"environment": environment, **bench.report()}
     show(record)
@@ -119,32 +144,46 @@ class Bench:
         self.switches = [
             f.key for f in FEATURES if self.wanted[f.key] != f.off and f.key not in self.kept
         ]
-        self.steps = steps(self.switches, self._settings)
         self.engines = {frozenset(self.switches): everything}
-        for step in self.steps:
-            for on in (step.before, step.after):
-                if on not in self.engines:
-                    self.engines[on] = self._engine(on, checkpoint)
-        self.runs: dict[tuple[On, int], list[ArmRun]] = {
+        self.notes: list[str] = []
+        self.steps = [
+            step
+            for step in steps(self.switches, self._settings)
+            if all(self._has_engine(on, checkpoint) for on in (step.before, step.after))
+        ]
+        used = {on for step in self.steps for on in (step.before, step.after)}
+        self.engines = {on: engine for on, engine in self.engines.items() if on in used}
+        self.samples: dict[tuple[On, int], list[Sample]] = {
             (on, work.prompt_len): [] for on in self.engines for work in self._works
         }
+        """By engine and prompt, one for each round."""
         for engine in self.engines.values():
             self._warm_up(engine)
 
     def measure(self, rounds: int, limit_s: float) -> None:
-        """So many rounds, or as many as end before `limit_s` seconds after the bench was made."""
+        """So many rounds, or as many as end before `limit_s` seconds after the bench was made; but
+        one."""
         longest = 0.0
-        for number in range(1, rounds + 1):
+        done = len(next(iter(self.samples.values())))
+        for number in range(done + 1, done + rounds + 1):
             begin = time.monotonic()
-            if begin - self._begin + longest > limit_s:
-                say(f"the time is up after {number - 1} of {rounds} rounds")
+            if longest and begin - self._begin + longest > limit_s:
+                say(f"the time is up before round {number} of {done + rounds}")
                 return
             for on in random.Random(number).sample(list(self.engines), len(self.engines)):
                 for work in self._works:
                     run = run_requests(self.engines[on], work, 1, work.output_len, number)
-                    self.runs[on, work.prompt_len].append(run)
+                    self.samples[on, work.prompt_len].append(Sample.of(run))
             longest = max(longest, time.monotonic() - begin)
-            say(f"round {number} of {rounds}: {time.monotonic() - begin:.0f} s")
+            say(f"round {number} of {done + rounds}: {time.monotonic() - begin:.0f} s")
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Go on from an earlier run of the same engines and lengths."""
+        for work in record["workloads"]:
+            for engine in work["engines"]:
+                pairs = zip(engine["ms_per_token"]["samples"], engine["prompt_s"], strict=True)
+                found = [Sample(ms, prompt_s) for ms, prompt_s in pairs]
+                self.samples[frozenset(engine["on"]), work["prompt"]] += found
 
     def report(self) -> dict[str, Any]:
         """As it goes to JSON."""
@@ -155,11 +194,13 @@ class Bench:
             "everything": self.wanted,
             "switches": self.switches,
             "kept": self.kept,
+            "notes": self.notes,
             "workloads": [self._workload(work) for work in self._works],
         }
 
     def _workload(self, work: ArmWorkload) -> dict[str, Any]:
-        times = {on: self._ms(on, work) for on in self.engines}
+        samples = self.samples
+        times = {on: [s.ms for s in samples[on, work.prompt_len]] for on in self.engines}
         return {
             "prompt": work.prompt_len,
             "answer": work.output_len,
@@ -168,7 +209,7 @@ class Bench:
                 {
                     "on": self._sorted(on),
                     "ms_per_token": shared.summary(ms),
-                    "prompt_s": [run.first_s for run in self.runs[on, work.prompt_len]],
+                    "prompt_s": [s.prompt_s for s in self.samples[on, work.prompt_len]],
                 }
                 for on, ms in times.items()
             ],
@@ -183,11 +224,6 @@ class Bench:
             ],
         }
 
-    def _ms(self, on: On, work: ArmWorkload) -> list[float]:
-        """Milliseconds per token behind the first one, a sample per round."""
-        runs = self.runs[on, work.prompt_len]
-        return [1e3 * (run.total_s - run.first_s) / run.num_decoded for run in runs]
-
     def _sorted(self, on: On) -> list[str]:
         return [key for key in self.switches if key in on]
 
@@ -195,9 +231,20 @@ class Bench:
         on = {*on, *self.kept}
         return {f.key: self.wanted[f.key] if f.key in on else f.off for f in FEATURES}
 
-    def _engine(self, on: On, checkpoint: Checkpoint) -> Engine:
-        say(f"engine with {' '.join(self._sorted(on)) or 'nothing'}")
-        return Engine(with_changes(self._config, self._settings(on)), checkpoint)
+    def _has_engine(self, on: On, checkpoint: Checkpoint) -> bool:
+        """Whether there is an engine with these switches: it is made now, or was before. One that
+        does not run here leaves a note, and its comparisons out."""
+        title = " ".join(self._sorted(on)) or "nothing"
+        if on in self.engines or any(note.startswith(f"{title}: ") for note in self.notes):
+            return on in self.engines
+        say(f"engine with {title}")
+        try:
+            config = with_changes(self._config, self._settings(on))
+            self.engines[on] = Engine(config, checkpoint)
+        except (InputError, torch.OutOfMemoryError) as error:
+            self.notes.append(f"{title}: {str(error).splitlines()[0]}")
+            say(self.notes[-1])
+        return on in self.engines
 
     def _warm_up(self, engine: Engine) -> None:
         """Compile and record what the runs will need; a recorded step is used from its second
@@ -208,7 +255,7 @@ class Bench:
                 run_requests(engine, work, 1, work.output_len if whole else SHORT_ANSWER, -number)
 
 
-def steps(switches: Sequence[str], settings: Any) -> list[Step]:
+def steps(switches: Sequence[str], settings: Settings) -> list[Step]:
     """Every comparison. settings: the switches that are on → switch → value."""
     everything = frozenset(switches)
     found = []
@@ -222,7 +269,7 @@ def steps(switches: Sequence[str], settings: Any) -> list[Step]:
     return found
 
 
-def needed(key: str, everything: On, settings: Any) -> On:
+def needed(key: str, everything: On, settings: Settings) -> On:
     """The switches without which `key` does not work."""
     on: set[str] = set()
     while other := excluded(key, settings({*on, key})):
@@ -232,7 +279,7 @@ def needed(key: str, everything: On, settings: Any) -> On:
     return frozenset(on)
 
 
-def working(on: On, settings: Any) -> On:
+def working(on: On, settings: Settings) -> On:
     """`on` less the switches that do not work without one that is off."""
     while lost := {key for key in on if excluded(key, settings(on))}:
         on -= lost
