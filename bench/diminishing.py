@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Does an optimization buy less once the others are there? Each one is measured first and last.
 
-    python bench/diminishing.py --prompts 64 --json bench/results/diminishing-cpu-short.json
-    python bench/diminishing.py --prompts 1024 --keep kv_cache \\
+    python bench/diminishing.py --threads 1 --cpu-time --prompts 32 --answer 32 \\
+        --json bench/results/diminishing-cpu-short.json
+    python bench/diminishing.py --threads 1 --cpu-time --prompts 512 --answer 32 --keep kv_cache \\
         --json bench/results/diminishing-cpu-long.json
     python bench/diminishing.py --device cuda --model bench/models/qwen3-0.6b \\
         --load-format dummy --prompts 128 2048 --answer 48 --limit-s 150 \\
@@ -26,10 +27,11 @@ All engines exist side by side and answer the same prompt in each round, in an o
 anew, so that a busy machine hits all alike. A figure is the median over rounds of what the two
 engines did in the same round. The time of the prompt itself is kept apart.
 
-On a machine that is busy a run can be cut in several (`--limit-s`, then `--add`): what is compared
-is always of one round. `--keep kv_cache` leaves a switch on throughout: behind a long prompt an
-answer without the cache takes minutes. Switches that only matter to several requests at once
-(`BATCHES`) stay on as well.
+On a machine that is busy with other work, `--cpu-time` counts only the time that the process has a
+core, on one thread; and a run can be cut in several (`--limit-s`, then `--add`), since what is
+compared is always of one round. `--keep kv_cache` leaves a switch on throughout: behind a long
+prompt an answer without the cache takes minutes. Switches that only matter to several requests at
+once (`BATCHES`) stay on as well.
 """
 
 from __future__ import annotations
@@ -50,10 +52,17 @@ import environment as shared
 from pellucid.config import EngineConfig
 from pellucid.engine import Engine
 from pellucid.errors import InputError
-from pellucid.explore.arms import ArmRun, ArmWorkload, run_requests, with_changes, with_room
+from pellucid.explore.arms import (
+    ArmWorkload,
+    add_requests,
+    run_requests,
+    with_changes,
+    with_room,
+)
 from pellucid.features import FEATURES, excluded
 from pellucid.model.checkpoint import Checkpoint, open_checkpoint
 from pellucid.process import own_process
+from pellucid.request import raise_errors
 
 BATCHES = ("batching", "chunked_prefill")
 SHORT_ANSWER = 4
@@ -86,16 +95,17 @@ class Sample(NamedTuple):
     prompt_s: float
     """Seconds until the first one."""
 
-    @classmethod
-    def of(cls, run: ArmRun) -> Sample:
-        return cls(1e3 * (run.total_s - run.first_s) / run.num_decoded, run.first_s)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--load-format", default="auto", help="dummy: random weights")
     parser.add_argument("--device", default="auto")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="count the time that the process has a core, not the time that passes; one thread",
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: a thread for each core")
     parser.add_argument("--prompts", type=int, nargs="+", default=[64], help="lengths of prompts")
     parser.add_argument("--answer", type=int, default=64, help="tokens of each answer")
@@ -115,7 +125,10 @@ def main() -> None:
         device=args.device,
         threads=args.threads,
     )
-    bench = Bench(config, args.prompts, args.answer, args.keep)
+    if args.cpu_time and (args.device == "cuda" or args.threads != 1):
+        parser.error("--cpu-time is for a CPU and needs --threads 1")
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    bench = Bench(config, args.prompts, args.answer, args.keep, clock)
     environment = shared.environment()
     environment["commit"] = args.commit or environment["commit"]
     if args.add:
@@ -131,9 +144,15 @@ class Bench:
     """The engines of all comparisons, and what they took."""
 
     def __init__(
-        self, config: EngineConfig, prompts: Sequence[int], answer: int, keep: Iterable[str] = ()
+        self,
+        config: EngineConfig,
+        prompts: Sequence[int],
+        answer: int,
+        keep: Iterable[str] = (),
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._begin = time.monotonic()
+        self._clock = clock
         self._works = [ArmWorkload(num_prompts=1, prompt_len=n, output_len=answer) for n in prompts]
         checkpoint = open_checkpoint(config)
         self._config = with_room(config, checkpoint, max(self._works, key=lambda w: w.prompt_len))
@@ -172,8 +191,8 @@ class Bench:
                 return
             for on in random.Random(number).sample(list(self.engines), len(self.engines)):
                 for work in self._works:
-                    run = run_requests(self.engines[on], work, 1, work.output_len, number)
-                    self.samples[on, work.prompt_len].append(Sample.of(run))
+                    sample = self._answer(self.engines[on], work, number)
+                    self.samples[on, work.prompt_len].append(sample)
             longest = max(longest, time.monotonic() - begin)
             say(f"round {number} of {done + rounds}: {time.monotonic() - begin:.0f} s")
 
@@ -195,6 +214,7 @@ class Bench:
             "switches": self.switches,
             "kept": self.kept,
             "notes": self.notes,
+            "clock": "cpu" if self._clock is time.process_time else "wall",
             "workloads": [self._workload(work) for work in self._works],
         }
 
@@ -223,6 +243,18 @@ class Bench:
                 for step in self.steps
             ],
         }
+
+    def _answer(self, engine: Engine, work: ArmWorkload, number: int) -> Sample:
+        """The time of one answer; the same `number` is the same prompt."""
+        begin = first = self._clock()
+        add_requests(engine, work, 1, work.output_len, number)
+        num_tokens = 0
+        while engine.has_work:
+            num_tokens += sum(len(output.token_ids) for output in raise_errors(engine.step()))
+            if num_tokens <= 1:
+                first = self._clock()
+        end = self._clock()
+        return Sample(1e3 * (end - first) / (num_tokens - 1), first - begin)
 
     def _sorted(self, on: On) -> list[str]:
         return [key for key in self.switches if key in on]
