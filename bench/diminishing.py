@@ -6,7 +6,7 @@
     python bench/diminishing.py --threads 1 --cpu-time --prompts 512 --answer 32 --keep kv_cache \\
         --json bench/results/diminishing-cpu-long.json
     python bench/diminishing.py --device cuda --model bench/models/qwen3-0.6b \\
-        --load-format dummy --prompts 128 2048 --answer 48 --limit-s 150 \\
+        --load-format dummy --prompts 128 1024 --answer 32 --limit-s 150 \\
         --json bench/results/diminishing-gpu.json
 
 Problem: "twice as fast" is true of an optimization only next to others. To say whether it buys less
@@ -133,11 +133,13 @@ def main() -> None:
     environment["commit"] = args.commit or environment["commit"]
     if args.add:
         bench.add(json.loads(Path(args.json).read_text(encoding="utf-8")))
-    bench.measure(args.rounds, args.limit_s or float("inf"))
-    record = {"environment": environment, **bench.report()}
-    show(record)
-    if args.json:
-        shared.write_json(args.json, record)
+
+    def save() -> None:
+        if args.json:
+            shared.write_json(args.json, {"environment": environment, **bench.report()})
+
+    bench.measure(args.rounds, args.limit_s or float("inf"), save)
+    show(bench.report())
 
 
 class Bench:
@@ -179,9 +181,9 @@ class Bench:
         for engine in self.engines.values():
             self._warm_up(engine)
 
-    def measure(self, rounds: int, limit_s: float) -> None:
+    def measure(self, rounds: int, limit_s: float, save: Callable[[], None] = lambda: None) -> None:
         """So many rounds, or as many as end before `limit_s` seconds after the bench was made; but
-        one."""
+        one. `save` is called after each."""
         longest = 0.0
         done = len(next(iter(self.samples.values())))
         for number in range(done + 1, done + rounds + 1):
@@ -195,6 +197,7 @@ class Bench:
                     self.samples[on, work.prompt_len].append(sample)
             longest = max(longest, time.monotonic() - begin)
             say(f"round {number} of {done + rounds}: {time.monotonic() - begin:.0f} s")
+            save()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Go on from an earlier run of the same engines and lengths."""
@@ -279,12 +282,12 @@ class Bench:
         return on in self.engines
 
     def _warm_up(self, engine: Engine) -> None:
-        """Compile and record what the runs will need; a recorded step is used from its second
-        time on."""
-        whole = engine.info.device != "cpu"
+        """Compile and record what the runs will need; a step is recorded at its second time."""
+        on_cpu = engine.info.device == "cpu"
         for work in self._works:
-            for number in range(2 if whole else 1):
-                run_requests(engine, work, 1, work.output_len if whole else SHORT_ANSWER, -number)
+            for number in range(2 if engine.info.switches["graphs"] == "on" else 1):
+                length = SHORT_ANSWER if on_cpu else work.output_len
+                run_requests(engine, work, 1, length, -number)
 
 
 def steps(switches: Sequence[str], settings: Settings) -> list[Step]:
