@@ -15,6 +15,7 @@ than the switchboard and `bench/results` do.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import claims
@@ -27,8 +28,9 @@ ROOT = Path(__file__).parents[1]
 SWITCHES = ROOT / "docs" / "switches"
 
 
+@cache
 def pages() -> dict[Path, str]:
-    """Path → the text that belongs there."""
+    """Path → the text that belongs there; made once in a process."""
     readme = ROOT / "README.md"
     return {
         readme: page_readme.page(readme.read_text(encoding="utf-8")),
