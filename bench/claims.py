@@ -6,8 +6,8 @@
     pellucid measure --phases prefill --lengths 256,512,1024,2048 --blocks 3 \\
         --attention flash --fused-kernels off --weights dense --chunked-prefill 0 \\
         --json bench/results/prefill-flash.json
-    pellucid ablate --order climb --num-prompts 8 --prompt-len 128 --output-len 32 --limit-s 4 \\
-        --json bench/results/climb-cpu.json
+    python bench/kv_cache.py --json bench/results/kv-cache.json
+    python bench/diminishing.py …                             three commands, see its docstring
     python bench/pages.py
 
 Each claim gets a verdict (holds, holds in part, does not hold) by a rule that is written here, next
@@ -20,9 +20,11 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diminishing import BATCHES
 from pellucid.explore import runfile
 from pellucid.explore.answer import machine
 
@@ -36,6 +38,7 @@ class Claim(NamedTuple):
     verdict: str
     figures: list[str]
     sources: list[str]
+    table: str = ""
 
 
 def load(name: str) -> dict[str, Any]:
@@ -145,33 +148,141 @@ def kv_cache() -> Claim:
 
 
 def diminishing() -> Claim:
-    record = load("climb-cpu.json")
-    both, greedy = record["overstated"], record["greedy"]
-    alone = {row["name"]: row["gain"] for row in record["alone"]}
-    # Of the switches that do something alone: how many do less once the others are there?
-    counting = [row for row in greedy[1:] if alone.get(row["name"], 0) > 1.1]
-    less = [row["name"] for row in counting if row["gain"] < alone[row["name"]]]
-    if both["product_alone"] > 1.2 * both["together"]:
-        verdict = "holds"
+    """In the time saved and in the factor, each switch is compared with itself: first and last."""
+    names = sorted(path.name for path in RESULTS.glob("diminishing-*.json"))
+    records = [load(name) for name in names]
+    works = [(record, work) for record in records for work in record["workloads"]]
+    told: dict[str, Counter[str]] = {"saved_ms": Counter(), "factor": Counter()}
+    for _, work in works:
+        for key in judged(work):
+            for figure, counts in told.items():
+                counts[trend(work, key, figure)] += 1
+    verdicts = {figure: diminishing_verdict(counts) for figure, counts in told.items()}
+    if verdicts["saved_ms"] == verdicts["factor"]:
+        verdict = verdicts["factor"]
     else:
-        verdict = "holds in part" if less else "does not hold"
-    steps = ", ".join(f"{row['name']} {row['gain']:.2f}×" for row in greedy)
+        verdict = f"for the time saved it {verdicts['saved_ms']}, for the factor it "
+        verdict += verdicts["factor"]
     return Claim(
         "Each optimization buys less as the model becomes more efficient",
         verdict,
         [
-            f"One at a time from everything off, the best first: {steps}.",
-            "Alone, on top of nothing: "
-            + ", ".join(f"{name} {gain:.2f}×" for name, gain in alone.items())
-            + ".",
-            f"Multiplied, the gains alone would make {both['product_alone']:.1f}×; together they "
-            f"make {both['together']:.1f}×.",
-            f"Of {len(counting)} that gain more than a tenth alone and were not the first, "
-            f"{len(less)} gain less on top of the others"
-            + (f": {', '.join(less)}." if less else "."),
+            "Each optimization is measured twice on answers of real length: *first*, on top of "
+            "nothing (or of what it does not work without), and *last*, on top of all others.",
+            counted("What it saves, in milliseconds per token,", told["saved_ms"]),
+            counted("The factor, time before / time after,", told["factor"]),
+            "The two need not agree. What a switch saves is a part of the time that is left, and "
+            "the others shorten that. A factor says how large this part is, and it grows where the "
+            "others shorten the rest: 100 ms to 50 ms is 2×, and 10 ms to 2 ms is 5×.",
+            *needing_others(works),
         ],
-        ["climb-cpu.json"],
+        names,
+        "\n\n".join(workload_table(record, work) for record, work in works),
     )
+
+
+def needing_others(works: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    """A line on the switches that are a loss alone and a gain beside the others, if there are."""
+    found = []
+    for _, work in works:
+        for key in judged(work):
+            first, last = (step_of(work, kind, key) for kind in ("first", "last"))
+            if first and last and first["factor"]["max"] < 1 < last["factor"]["min"]:
+                factors = f"{first['factor']['median']:.2f}× and {last['factor']['median']:.2f}×"
+                found.append(f"`{key}` ({factors}, prompt of {work['prompt']:,})")
+    if not found:
+        return []
+    line = f"A loss first and a gain last: {', '.join(found)}."
+    if "`weights`" in line:
+        line += (
+            " Weights in 4-bit blocks are faster to multiply by few rows and slower by many, and "
+            "without a KV cache every step has many."
+        )
+    return [line]
+
+
+def judged(work: dict[str, Any]) -> list[str]:
+    """The switches that were measured first and last, and do something in one of the two."""
+    return [
+        key
+        for key in dict.fromkeys(step["switch"] for step in work["steps"])
+        if all(step_of(work, kind, key) for kind in ("first", "last"))
+        and any(
+            not step["factor"]["min"] <= 1 <= step["factor"]["max"]
+            for step in (step_of(work, "first", key), step_of(work, "last", key))
+            if step
+        )
+    ]
+
+
+def step_of(work: dict[str, Any], kind: str, key: str) -> dict[str, Any] | None:
+    return next((s for s in work["steps"] if (s["kind"], s["switch"]) == (kind, key)), None)
+
+
+def trend(work: dict[str, Any], key: str, figure: str) -> str:
+    """Whether a switch's figure is `smaller` or `larger` last than first: told only where the
+    samples of the two do not overlap."""
+    first, last = (step_of(work, kind, key) for kind in ("first", "last"))
+    assert first is not None and last is not None
+    if last[figure]["max"] < first[figure]["min"]:
+        return "smaller"
+    return "larger" if last[figure]["min"] > first[figure]["max"] else "open"
+
+
+def diminishing_verdict(counts: Counter[str]) -> str:
+    if not counts["smaller"]:
+        return "does not hold"
+    return "holds in part" if counts["larger"] else "holds"
+
+
+def counted(what: str, counts: Counter[str]) -> str:
+    return (
+        f"{what} is smaller last than first in {counts['smaller']} of {counts.total()} cases, "
+        f"larger in {counts['larger']}, and not to be told apart in {counts['open']}."
+    )
+
+
+def workload_table(record: dict[str, Any], work: dict[str, Any]) -> str:
+    """What each switch does first and last, under a line that says where."""
+    times = {tuple(e["on"]): e["ms_per_token"]["median"] for e in work["engines"]}
+    kept = [key for key in record["kept"] if key not in BATCHES]
+    everything, nothing = times.get(tuple(record["switches"])), times.get(())
+    lines = [
+        f"{record['model']} on {record['device']}"
+        + (", one thread, CPU time" if record["clock"] == "cpu" else "")
+        + f", prompt of {work['prompt']:,}, answer of {work['answer']} tokens"
+        + (f", `{'`, `'.join(kept)}` on throughout" if kept else "")
+        + f"; median of {work['rounds']} rounds (smallest to largest)."
+    ]
+    if everything and nothing:
+        lines[0] += (
+            f" A token takes {nothing:,.2f} ms with everything off and {everything:,.2f} ms with "
+            "everything on."
+        )
+    lines += [
+        "",
+        "| | factor, first | factor, last | ms saved, first | ms saved, last |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for key in dict.fromkeys(step["switch"] for step in work["steps"]):
+        found = [step_of(work, kind, key) for kind in ("first", "last")]
+        cells = [
+            spanned(step[figure], mark) if step else "–"
+            for figure, mark in (("factor", "×"), ("saved_ms", ""))
+            for step in found
+        ]
+        lines.append(f"| `{key}` | {' | '.join(cells)} |")
+    ladder = [step for step in work["steps"] if step["kind"] == "ladder"]
+    rungs = [
+        f"`{s['switch']}` {s['factor']['median']:.2f}× ({s['saved_ms']['median']:,.2f} ms)"
+        for s in ladder
+    ]
+    return "\n".join([*lines, "", f"Added one after the other: {', '.join(rungs)}."])
+
+
+def spanned(sample: dict[str, Any], mark: str) -> str:
+    middle, low, high = (f"{sample[k]:,.2f}" for k in ("median", "min", "max"))
+    return f"{middle}{mark} ({low} to {high})"
 
 
 def page() -> str:
@@ -188,5 +299,7 @@ def page() -> str:
     for claim in (ninety_percent(), flash(), kv_cache(), diminishing()):
         sources = ", ".join(f"[`{s}`](../bench/results/{s})" for s in claim.sources)
         lines += ["", f"## {claim.title}", "", f"**Verdict: {claim.verdict}.**", ""]
-        lines += [*(f"- {figure}" for figure in claim.figures), "", f"From {sources}."]
+        lines += [*(f"- {figure}" for figure in claim.figures), ""]
+        lines += [claim.table, ""] if claim.table else []
+        lines += [f"From {sources}."]
     return "\n".join(lines) + "\n"

@@ -34,6 +34,7 @@ MODES = ("on", "off")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--load-format", default="auto", help="dummy: random weights")
     parser.add_argument("--lengths", type=int, nargs="+", default=[64, 128, 256, 512, 1024, 2048])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=3, help="new tokens measured each time")
@@ -41,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     own_process()
 
-    engines = {mode: make_engine(args.model, mode) for mode in MODES}
+    engines = {mode: make_engine(args.model, args.load_format, mode) for mode in MODES}
     samples: dict[tuple[str, int], list[dict[str, float]]] = {}
     for repeat in range(args.repeats):
         for length in args.lengths:
@@ -64,10 +65,16 @@ def main() -> None:
             json.dump(record, file, indent=1)
 
 
-def make_engine(model: str, mode: str) -> tuple[Engine, WallClock]:
+def make_engine(model: str, load_format: str, mode: str) -> tuple[Engine, WallClock]:
     clock = WallClock()
     config = EngineConfig(
-        model=model, dtype="float32", kv_cache=mode, chunked_prefill=0, memory=1.0, max_seqs=1
+        model=model,
+        load_format=load_format,
+        dtype="float32",
+        kv_cache=mode,
+        chunked_prefill=0,
+        memory=1.0,
+        max_seqs=1,
     )
     return Engine(config, clock=clock), clock
 

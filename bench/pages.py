@@ -7,6 +7,7 @@
     docs/results.md      all recorded speeds                                 page_results.py
     docs/switches/*.md   a page for each switch                              page_switches.py
     docs/claims.md       what is said of inference, beside what was measured claims.py
+    docs/learn/*.md      the lessons, from the templates in bench/lessons    page_lessons.py
 
 No figure in them is typed by hand. `tests/unit/test_pages.py` fails when a page says anything else
 than the switchboard and `bench/results` do.
@@ -14,9 +15,11 @@ than the switchboard and `bench/results` do.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import claims
+import page_lessons
 import page_readme
 import page_results
 import page_switches
@@ -25,14 +28,16 @@ ROOT = Path(__file__).parents[1]
 SWITCHES = ROOT / "docs" / "switches"
 
 
+@cache
 def pages() -> dict[Path, str]:
-    """Path → the text that belongs there."""
+    """Path → the text that belongs there; made once in a process."""
     readme = ROOT / "README.md"
     return {
         readme: page_readme.page(readme.read_text(encoding="utf-8")),
         ROOT / "docs" / "results.md": page_results.page(),
         claims.PAGE: claims.page(),
         **{SWITCHES / name: text for name, text in page_switches.pages().items()},
+        **page_lessons.pages(),
     }
 
 

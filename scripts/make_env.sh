@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Makes the environment in $VENV: `make_env.sh run` what serving needs, `make_env.sh dev` the linters
-# and test tools on top of it, all as constraints.txt pins them. Says plainly what is missing when it
-# cannot. $TORCH_INDEX, if set, is the package index from which torch is taken.
+# Makes the environment in $VENV: `make_env.sh run` what serving needs, `make_env.sh docs` on top of it
+# what builds the documentation, `make_env.sh dev` that and the linters and test tools, all as
+# constraints.txt pins them. Says plainly what is missing when it cannot. $TORCH_INDEX, if set, is the
+# package index from which torch is taken.
 set -euo pipefail
 
 say() { echo "pellucid: $*" >&2; }
@@ -66,6 +67,9 @@ case "${1:-}" in
   run) install --constraint "$VENV/constraints.txt" --editable . ;;
   dev)
     say "installing the linters and test tools (once; 0.8 GB, most of it Triton for the kernels' tests)"
-    install --constraint "$VENV/constraints.txt" --editable ".[dev]" ;;
-  *) die "usage: make_env.sh run|dev" ;;
+    install --constraint "$VENV/constraints.txt" --editable ".[dev,docs]" ;;
+  docs)
+    say "installing what builds the documentation (once; 0.1 GB)"
+    install --constraint "$VENV/constraints.txt" --editable ".[docs]" ;;
+  *) die "usage: make_env.sh run|dev|docs" ;;
 esac
