@@ -192,7 +192,9 @@ async def _events(
                     yield KEEP_ALIVE
         num_blocks = len(news.run["cells"][0]["wall_ns"])
         if background and news.run["interrupted"] and num_blocks < FEWEST_BLOCKS:
-            why = f"it gave way after {num_blocks} blocks, and fewer than {FEWEST_BLOCKS} say little"
+            why = (
+                f"it gave way after {num_blocks} blocks, and fewer than {FEWEST_BLOCKS} say little"
+            )
             raise ApiError(409, why, code="gave_way")
         for run in (news.other, news.run):
             if run is not None:
