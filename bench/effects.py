@@ -21,7 +21,7 @@ from typing import Any
 import environment as shared
 from pellucid import LLM
 from pellucid.explore import runfile
-from pellucid.explore.alternatives import setting_of
+from pellucid.explore.alternatives import setup_of
 from pellucid.explore.calibrate import calibrate, choices_of, device_of
 from pellucid.explore.cells import DECODE, Settings
 from pellucid.explore.measure import MeasureProgress, measure_cells
@@ -67,7 +67,7 @@ class Model:
     def __init__(self, run: runfile.Record) -> None:
         self.run = run
         self.spec = runfile.spec_of(run)
-        self.setting = setting_of(choices_of(run), device_of(run))
+        self.setting = setup_of(choices_of(run), device_of(run))
         self.hardware = calibrate(run).hardware
 
     def ratio(self, key: str, value: str, length: int) -> float | None:

@@ -10,7 +10,7 @@ import pytest
 from fake_server import Running
 
 from pellucid.explore import runfile
-from pellucid.explore.alternatives import Setting
+from pellucid.explore.alternatives import Setup
 from pellucid.explore.curves import Question, curves_of
 from pellucid.explore.peaks import find_hardware
 from pellucid.explore.shapes import SHAPES, shape_named
@@ -31,7 +31,7 @@ def test_the_curves_of_a_fitted_machine(server: Running) -> None:
         "packed": {key: fit["choices"][key] for key in ("weight_bytes", "head_bytes")},
     }  # fmt: skip
     found = server.http().post("/explorer/v1/curves", json=body).json()
-    setting = Setting(settled(Choices(**fit["choices"]), "cpu"), "cpu", body["packed"])
+    setting = Setup(settled(Choices(**fit["choices"]), "cpu"), "cpu", body["packed"])
     wanted = curves_of(
         Question(
             name="smollm2",

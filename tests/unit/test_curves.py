@@ -17,19 +17,20 @@ from test_roofline import LLAMA_8B
 
 from pellucid.config import EngineConfig
 from pellucid.errors import InputError
-from pellucid.explore.alternatives import FEWEST_CHUNK, Setting, setting_of
+from pellucid.explore.alternatives import FEWEST_CHUNK, Setup, setup_of
 from pellucid.explore.crossover import grid
 from pellucid.explore.curves import Question, check_hardware, check_spec, curves_of
 from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import MODELLED, Prices, stage_seconds
-from pellucid.explore.work import MANY_PIECES, load_of, spread_over
+from pellucid.explore.steps import MANY_PIECES, spread_over
+from pellucid.explore.work import load_of
 from pellucid.explore.workload import Choices, Workload, settled
 from pellucid.features import FEATURES, by_key
 from pellucid.resolve import resolve
 
 H100 = find_hardware("h100")
-ON_GPU = setting_of(Choices(), "cuda")
-ON_CPU = setting_of(CHOICES, "cpu")
+ON_GPU = setup_of(Choices(), "cuda")
+ON_CPU = setup_of(CHOICES, "cpu")
 
 
 def question(**changes: Any) -> Question:
@@ -137,7 +138,7 @@ def test_and_back_again() -> None:
 
 
 def test_weights_are_known_where_a_file_has_packed_ones() -> None:
-    dense = Setting(settled(Choices(), "cpu"), "cpu")
+    dense = Setup(settled(Choices(), "cpu"), "cpu")
     assert "weights" not in dense.switches and dense.changed({"weights": "packed"}) == dense
     assert ON_CPU.switches["weights"] == "packed"
     there = ON_CPU.changed({"weights": "dense"})

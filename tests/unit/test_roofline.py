@@ -18,15 +18,12 @@ from pellucid.explore.hardware import Reached
 from pellucid.explore.peaks import find_hardware
 from pellucid.explore.roofline import MODELLED, Budget, Hardware, budget, queued
 from pellucid.explore.sheets import PEAKS
+from pellucid.explore.steps import cut, num_tokens, positions_read, positions_seen
 from pellucid.explore.work import (
     GRAPHED_TOKENS,
-    cut,
     load_of,
     modelled_kv_bytes,
     num_layer_weights,
-    num_tokens,
-    positions_read,
-    positions_seen,
     weight_bytes,
 )
 from pellucid.explore.workload import Choices, Workload

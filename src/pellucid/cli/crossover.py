@@ -113,9 +113,9 @@ def seconds_with(setting: Setting, choices: Choices) -> Seconds:
     return at
 
 
-def turned_off(setting: Setting) -> Iterable[tuple[str, alternatives.Setting]]:
+def turned_off(setting: Setting) -> Iterable[tuple[str, alternatives.Setup]]:
     """Every switch that is on, and the setting with it off."""
-    now = alternatives.setting_of(setting.choices, setting.hardware.device)
+    now = alternatives.setup_of(setting.choices, setting.hardware.device)
     for key, value in now.switches.items():
         if value != by_key(key).off:
             yield key, now.changed({key: by_key(key).off})

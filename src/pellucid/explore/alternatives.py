@@ -25,7 +25,7 @@ FEWEST_CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class Setup:
     """Switches and sizes, on a kind of machine."""
 
     choices: Choices
@@ -57,14 +57,14 @@ class Setting:
             return self.device == "cuda" and not excluded(key, self.switches | {key: value})
         return key != "weights" or self.device == "cpu"
 
-    def one_away(self) -> Iterable[tuple[str, str, Setting]]:
+    def one_away(self) -> Iterable[tuple[str, str, Setup]]:
         """Every switch, each of its other values, and the setting that makes."""
         for feature in FEATURES:
             for value in feature.choices if self.knows(feature.key) else ():
                 if value != self.switches[feature.key] and self.can(feature.key, value):
                     yield feature.key, value, self.changed({feature.key: value})
 
-    def changed(self, switches: Mapping[str, str]) -> Setting:
+    def changed(self, switches: Mapping[str, str]) -> Setup:
         """The setting with some switches at other values, and the rest as that leaves them.
 
         A switch that the cost model does not know makes no difference to it.
@@ -98,11 +98,11 @@ def is_packed(choices: Choices) -> bool:
     return choices.weight_bytes < choices.activation_bytes
 
 
-def setting_of(choices: Choices, device: Literal["cuda", "cpu"]) -> Setting:
+def setup_of(choices: Choices, device: Literal["cuda", "cpu"]) -> Setup:
     """A setting whose packed sizes, if it has such, are its own."""
     own = {"weight_bytes": choices.weight_bytes, "head_bytes": choices.head_bytes}
     packed = own if is_packed(choices) else {}
-    return Setting(settled(choices, device), device, packed)
+    return Setup(settled(choices, device), device, packed)
 
 
 def _number(key: str, text: str) -> int:

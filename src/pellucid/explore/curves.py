@@ -29,11 +29,11 @@ from functools import cache
 from typing import Any, Literal
 
 from pellucid.errors import InputError
-from pellucid.explore.alternatives import Setting
+from pellucid.explore.alternatives import Setup
 from pellucid.explore.answer import as_json, sentence
 from pellucid.explore.crossover import Seconds, grid, modelled, read_off
 from pellucid.explore.roofline import MODELLED, Hardware, Prices
-from pellucid.explore.work import spread_over
+from pellucid.explore.steps import spread_over
 from pellucid.explore.workload import Phase, Workload
 from pellucid.features import FEATURES
 from pellucid.model.spec import ModelSpec
@@ -53,7 +53,7 @@ class Question:
     """Of the model, for people."""
     spec: ModelSpec
     hardware: Hardware
-    setting: Setting
+    setting: Setup
     scope: Scope = "decode"
     batch: int = 1
     num_outputs: int = 128

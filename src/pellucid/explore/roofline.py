@@ -27,16 +27,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from pellucid.explore.work import (
-    AlikeRows,
-    Group,
-    Load,
-    Work,
-    groups_of,
-    load_of,
-    load_with,
-    steps_of,
-)
+from pellucid.explore.steps import AlikeRows, steps_of
+from pellucid.explore.work import Group, Load, Work, groups_of, load_of, load_with
 from pellucid.explore.workload import Choices, Workload, settled
 from pellucid.model.spec import ModelSpec
 

@@ -39,7 +39,7 @@ from pellucid.explore.measure import (
 from pellucid.features import FEATURES
 
 
-class Setting:
+class Contestant:
     """One side of the comparison: its switches, and what was measured with them."""
 
     def __init__(
@@ -79,7 +79,8 @@ def measure_in_turns(
     own = {feature.key: getattr(engine.config, feature.key) for feature in FEATURES}
     engine.switch(**against)  # refused before any time is spent
     sides = [
-        Setting(engine, switches, settings, between_steps) for switches in (own, own | {**against})
+        Contestant(engine, switches, settings, between_steps)
+        for switches in (own, own | {**against})
     ]
     try:
         for side in sides:
@@ -105,7 +106,7 @@ def measure_in_turns(
         sides[0].on()
 
 
-def turn(side: Setting, number: int) -> None:
+def turn(side: Contestant, number: int) -> None:
     """One block of one setting. Its news is kept: cells of two settings make no one picture."""
     side.on()
     if side.bench.device.type == "cuda":
@@ -117,7 +118,7 @@ def hush(news: MeasureProgress) -> None:
     pass
 
 
-def affordable(sides: list[Setting], settings: Settings, elapsed_s: float) -> int:
+def affordable(sides: list[Contestant], settings: Settings, elapsed_s: float) -> int:
     """How many blocks of both the time limit leaves room for, at least one."""
     if not settings.max_seconds:
         return settings.blocks

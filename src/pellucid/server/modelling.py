@@ -20,7 +20,7 @@ from starlette.responses import Response
 from pellucid.errors import InputError, ModelError, suggestion
 from pellucid.explore import calibrate as calibration
 from pellucid.explore import runfile
-from pellucid.explore.alternatives import Setting
+from pellucid.explore.alternatives import Setup
 from pellucid.explore.answer import answers_of
 from pellucid.explore.counts import counts_of
 from pellucid.explore.curves import Question, Scope, curves_of
@@ -118,7 +118,7 @@ def question_of(body: CurvesBody) -> Question:
         raise InputError(f"choices.{name} is not known; there are {', '.join(CHOICES)}", param=name)
     choices = Choices(**body.choices)
     hardware = body.hardware or named(body.machine or "", choices)
-    setting = Setting(settled(choices, hardware.device), hardware.device, body.packed)
+    setting = Setup(settled(choices, hardware.device), hardware.device, body.packed)
     return Question(
         name=body.name or body.shape or "this model",
         spec=spec_of(body),
