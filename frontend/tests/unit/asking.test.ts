@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 // The store of curves: what is asked of the server, how often, and what is drawn meanwhile.
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";

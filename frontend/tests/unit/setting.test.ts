@@ -1,3 +1,5 @@
+// @vitest-environment happy-dom
+
 // What is drawn, what was drawn before, and the switches beside it: with the engine behind the page,
 // and without.
 
