@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -356,3 +357,15 @@ def test_bad_input_is_one_clear_line(
     assert status == 2
     assert words in said.err.strip().splitlines()[-1]
     assert said.out == ""
+
+
+def test_a_run_has_what_the_page_reads(engine: Engine) -> None:
+    """The page refuses a file that lacks a field which it reads (frontend/src/data/runfile.ts)."""
+    source = Path(__file__).parents[2] / "frontend" / "src" / "data" / "runfile.ts"
+    read = re.findall(r"for \(const key of \[(.*?)\]\) \w+\((\w+)\[key\]", source.read_text())
+    fields = {name: re.findall(r'"(\w+)"', keys) for keys, name in read}
+    assert fields.keys() == {"environment", "engine", "run", "cell"}
+    run = measure_cells(engine, Settings(lengths=(8,), blocks=1), ignore)
+    places = {**run, "run": run, "cell": run["cells"][0]}
+    for name, keys in fields.items():
+        assert not [key for key in keys if key not in places[name]], name

@@ -76,7 +76,7 @@ test("no figure is without its kind", async ({ open }) => {
   const cells = page.locator(".at-cursor td:nth-child(3)").filter({ hasNotText: "–" });
   await expect(cells).not.toHaveCount(0);
   for (const cell of await cells.all()) await expect(cell).toHaveAttribute("data-kind", "recorded");
-  await expect(page.getByText("recorded · median of 10 blocks")).toBeVisible();
+  await expect(page.getByText("recorded · middle half of 10 blocks")).toBeVisible();
 });
 
 test("a part that only one of two runs has is compared too", async ({ open, mock }) => {
@@ -87,7 +87,7 @@ test("a part that only one of two runs has is compared too", async ({ open, mock
   mock.runs = [HERE, { ...THERE, cells }];
   const page = await open(`#v=1&detail=stages&b=${THERE.id}`);
   await expect(page.getByRole("row", { name: /draft/ })).toHaveText(
-    /draft–4\.00 µs4\.00 µs4\.00 to 4\.00 µsrecorded, n 10/,
+    /draft–3\.95 µs3\.95 µs3\.95 to 3\.95 µsrecorded, n 10/,
   );
 });
 
