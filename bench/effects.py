@@ -5,7 +5,7 @@
 
 A run of both phases is measured first and a machine is fitted to it, as the page does. Then every
 value of every switch that this engine can have is measured in turns with the engine's own
-(explore/turns.py), at the lengths of `LENGTHS`. An effect is the time with the value over the time
+(explore/turns.py), at the lengths of `LENGTHS`, where it can matter to a decode step. An effect is the time with the value over the time
 without it, of medians. The goals: its sign is right wherever the measured one exceeds 5 %, and its
 size within a factor of 1.25 for three quarters of them.
 """
@@ -32,6 +32,8 @@ from pellucid.process import own_process
 
 LENGTHS = (256, 4096)
 CLEAR, NEAR, ENOUGH = 0.05, 1.25, 0.75
+COSTLESS = ("batching", "chunked_prefill")
+"""Switches that make no decode step another one, with stored keys and values."""
 SHOWN = "switch value length measured modelled sign within"
 
 
@@ -93,7 +95,7 @@ def effects(llm: LLM, work: Settings, model: Model) -> Any:
     print(SHOWN)
     for key, values in info.obstacles.items():
         for value, why_not in values.items():
-            if why_not or value == info.switches[key]:
+            if why_not or value == info.switches[key] or key in COSTLESS:
                 continue
             files = measure_in_turns(llm.engine, work, {key: value}, quiet)
             for length in LENGTHS:
