@@ -4,10 +4,10 @@
     python bench/effects.py [--model smollm2] [--json bench/results/effects-cpu.json]
 
 A run of both phases is measured first and a machine is fitted to it, as the page does. Then every
-value of every switch that this engine can have is measured in turns with the engine's own
-(explore/turns.py), at the lengths of `LENGTHS`, where it can matter to a decode step. An effect is the time with the value over the time
-without it, of medians. The goals: its sign is right wherever the measured one exceeds 5 %, and its
-size within a factor of 1.25 for three quarters of them.
+value of every switch that this engine can have, and that can matter to a decode step, is measured
+in turns with the engine's own (explore/turns.py), at the lengths of `LENGTHS`. An effect is the
+time with the value over the time without it, of medians. The goals: its sign is right wherever the
+measured one exceeds 5 %, and its size within a factor of 1.25 for three quarters of them.
 """
 
 from __future__ import annotations
