@@ -98,7 +98,7 @@ def test_the_commands_of_the_lessons_run(
     """Measurements on a tiny model and few lengths; what else is shown is what is printed."""
     monkeypatch.chdir(ROOT)
     limits = {"read_bytes_s": 1e10, "matmul_flop_s": 1e11}  # probing them takes seconds
-    monkeypatch.setattr(measuring, "measure_limits", lambda device, dtype: limits)
+    monkeypatch.setattr(measuring, "measure_limits", lambda device, dtype, between: limits)
     monkeypatch.setattr("pellucid.process.own_process", lambda: None)  # this process is pytest's
     tiny = ["--model", str(tiny_folder), "--load-format", "dummy"]
     ran = set()

@@ -1,9 +1,9 @@
 // What is drawn: the shown run as it was measured, or what the cost model makes of it with other
 // switches, on another machine, or of another model.
 //
-// While a run is one of the engine behind the page, its picture follows that engine's switches. Any
-// other picture has switches of its own, in the page's address: then choosing one asks "what if", and
-// no engine changes.
+// While a run is one of the engine behind the page, its picture follows that engine's switches, unless
+// the page's address has others. Any other picture has switches of its own, in the address too: then
+// choosing one asks "what if", and no engine changes.
 
 import { computed, signal } from "@preact/signals";
 import { type Choices, type Counts, type Spec } from "../api/types";
@@ -46,7 +46,7 @@ export const isElsewhere = computed((): boolean => Boolean(link.value.machine ||
 /** Whether the picture is one of the engine behind the page, and follows its switches. */
 export const followsEngine = computed((): boolean => {
   const [server, shown] = [capabilities.value, runA.value];
-  if (!server || isElsewhere.value) return false;
+  if (!server || isElsewhere.value || link.value.set) return false;
   return !shown || isOfEngine(shown.run.model.name, shown.run.engine.device);
 });
 

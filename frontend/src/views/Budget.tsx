@@ -17,6 +17,7 @@ import { Levels } from "./Levels";
 import { AboutModel, AboutSetting, ModelSwitch } from "./Model";
 import { Made, OutputField, Standing } from "./Request";
 import { SaveAs } from "./Save";
+import { ShowMe } from "./ShowMe";
 import { isSide, measuredSide, pairOf, sideOf, type Lacking as Why, type Side } from "../state/sides";
 import { Trust } from "./Trust";
 import { WaterfallOf } from "./Waterfall";
@@ -61,6 +62,7 @@ export function BudgetView(): JSX.Element {
         <Batches loaded={shown} />
         {phase === "request" && <OutputField />}
         <ModelSwitch />
+        <ShowMe />
       </div>
       <TabPanel name="phase" chosen={phase}>
         <Phase {...pictured()} />

@@ -22,7 +22,7 @@ export function WhatIf(): JSX.Element | null {
   }, []);
   const run = runA.value?.run;
   if (offline.value || !known || !run) return null;
-  const { machine, shape, batch } = link.value;
+  const { machine, shape, batch, set } = link.value;
   const own = { machine: "", shape: "", set: "" };
   return (
     <fieldset class="what-if">
@@ -48,7 +48,7 @@ export function WhatIf(): JSX.Element | null {
         most={MOST_BATCH}
         onChange={(count) => change({ batch: count })}
       />
-      {(machine || shape) && (
+      {(machine || shape || set) && (
         <button type="button" class="quiet" onClick={() => change(own)}>
           Back to what was measured
         </button>
