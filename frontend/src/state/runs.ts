@@ -15,7 +15,17 @@ export const entries = signal<readonly RunEntry[]>([]);
 export const troubles = signal<ReadonlyMap<string, string>>(new Map());
 
 /** The run shown: the one the address names and no other, or the one to begin with. */
-export const idA = computed(() => link.value.a || first(entries.value));
+export const idA = computed(() => link.value.a || begunWith(entries.value));
+
+/** What was measured and is shown by now stays, whatever is measured besides: other switches of the same
+ * engine are drawn from it, and a machine that was fitted to it is not fitted anew. */
+let shownFirst = "";
+
+function begunWith(known: readonly RunEntry[]): string {
+  const still = known.some(({ id, kind }) => id === shownFirst && kind === "measured");
+  if (!still) shownFirst = first(known);
+  return shownFirst;
+}
 export const runA = computed(() => loaded.value.get(idA.value));
 export const runB = computed(() => (link.value.b ? loaded.value.get(link.value.b) : undefined));
 

@@ -151,10 +151,11 @@ describe("a picture follows the engine", () => {
     expect(now().switches.attention).toBe("naive");
   });
 
-  test("not what the address says of a what-if", () => {
+  test("unless the address has other switches", () => {
     show(RUN, { set: "attention:naive" });
     engine(ENGINE);
-    expect(now().switches.attention).toBe("flash");
+    expect(followsEngine.value).toBe(false);
+    expect(now().switches.attention).toBe("naive");
     engine(ENGINE, "another model");
     expect(now().switches).toMatchObject({ attention: "naive", kv_cache: "on", chunked_prefill: "512" });
   });

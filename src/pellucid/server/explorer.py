@@ -19,7 +19,6 @@ from starlette.responses import Response
 
 from pellucid.errors import InputError
 from pellucid.explore import runfile
-from pellucid.explore.answer import answers_of
 from pellucid.features import FEATURES, Feature
 from pellucid.request import to_builtins
 from pellucid.server.errors import ApiError, as_api_error, to_json
@@ -27,8 +26,9 @@ from pellucid.server.http import KEEP_ALIVE, EventStream, event, until_disconnec
 from pellucid.server.parsing import parse
 from pellucid.server.pending import Job
 from pellucid.server.protocol import Measured, Progress
-from pellucid.server.runs import MAX_RUNS, entry
+from pellucid.server.runs import MAX_RUNS, Known, entry
 from pellucid.server.served import Served
+from pellucid.server.threads import in_daemon
 
 LIVE_LENGTHS = tuple(64 * 2**octave for octave in range(7))
 LIVE_PHASES = ["decode"]
@@ -199,8 +199,9 @@ async def _events(
         for run in (news.other, news.run):
             if run is not None:
                 served.runs.keep(run)
-        other = with_answers(news.other, "measured") if news.other else None
-        yield event({"type": "run", **with_answers(news.run, "measured"), "other": other})
+        own = await in_daemon(lambda: with_answers(served, news.run))
+        other = await in_daemon(lambda: with_answers(served, news.other))
+        yield event({"type": "run", **own, "other": other or None})
     except Exception as error:
         yield event({"type": "error", **as_api_error(error).body})
         if not isinstance(error, (ApiError, InputError)) and as_api_error(error).status == 500:
@@ -247,8 +248,12 @@ async def show_run(request: HttpRequest) -> Response:
             "import the run's file instead",
             code="run_not_found",
         )
-    return to_json(with_answers(known.run, known.kind))
+    answers = await in_daemon(lambda: served.runs.answers(known))
+    return to_json({"run": known.run, "answers": answers})
 
 
-def with_answers(run: runfile.Record, kind: Any) -> dict[str, Any]:
-    return {"run": run, "answers": answers_of(run, kind)}
+def with_answers(served: Served, run: runfile.Record | None) -> dict[str, Any]:
+    """A run that was just measured, and what it says; nothing of none."""
+    if run is None:
+        return {}
+    return {"run": run, "answers": served.runs.answers(Known(run, "measured"))}

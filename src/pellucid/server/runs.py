@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 from pellucid.errors import InputError
 from pellucid.explore import runfile
+from pellucid.explore.answer import answers_of
 from pellucid.explore.peaks import CALIBRATION_SCHEMA
 
 MAX_RUNS = 32
@@ -51,6 +52,8 @@ class Runs:
         self._most = most
         self._measured: dict[str, runfile.Record] = {}
         """Oldest first."""
+        self._answers: dict[tuple[str, Kind], list[dict[str, Any]]] = {}
+        """Of runs that were looked at, by id and kind."""
         self._recorded = {run["id"]: run for run in _shipped()}
         for run in _read_all(folder, "*.json", most) if folder else ():
             self._measured[run["id"]] = run
@@ -70,6 +73,13 @@ class Runs:
         if run := self._recorded.get(run_id):
             return Known(run, "recorded")
         return None
+
+    def answers(self, known: Known) -> list[dict[str, Any]]:
+        """What a run says, worked out once: half a second of arithmetic."""
+        key = known.run["id"], known.kind
+        if key not in self._answers:
+            self._answers[key] = answers_of(known.run, known.kind)
+        return self._answers[key]
 
     def best_first(self, device: str, model: str, on_gpu: bool) -> list[Known]:
         """All of them: measured on this device, the latest first; then recorded ones, those of the
@@ -103,6 +113,8 @@ class Runs:
 
     def _forget(self, run_id: str) -> None:
         run = self._measured.pop(run_id)
+        for kind in ("measured", "recorded"):
+            self._answers.pop((run_id, kind), None)
         if self._folder:
             with contextlib.suppress(OSError):  # a folder that may not be written was told of
                 (self._folder / _file_name(run)).unlink()

@@ -113,10 +113,12 @@ async def _serve(
             return 1
         parts = (engine.link.imports_s or {}) | engine.info.start_s
         _announce(served, sock, time.perf_counter() - first.began, parts)
+        looking = asyncio.ensure_future(in_daemon(lambda: _look_at_first(served)))
         server = _Server(_uvicorn_config(served, options))
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         await asyncio.wait({stop, serving}, return_when=asyncio.FIRST_COMPLETED)
         server.should_exit = True
+        looking.cancel()
         engine.fail("the server is shutting down")
         await serving
         return 0
@@ -142,6 +144,13 @@ async def _load(engine: Supervisor, config: EngineConfig, options: ServeOptions)
             checkpoint.sampling_defaults if options.sampling_defaults == "model" else {}
         ),
     )
+
+
+def _look_at_first(served: Served) -> None:
+    """What the page shows first is worked out before anybody asks for it."""
+    info = served.info
+    for known in served.runs.best_first(info.device_name, info.model, info.device != "cpu")[:1]:
+        served.runs.answers(known)
 
 
 def _open(config: EngineConfig) -> Checkpoint:
