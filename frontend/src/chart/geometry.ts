@@ -37,7 +37,7 @@ export function frameOf(width: number): Frame {
   return {
     width,
     height: narrow ? 320 : 400,
-    left: 48,
+    left: 56,
     right: width - (narrow ? 100 : 128),
     top: 20,
     bottom: (narrow ? 320 : 400) - 44,

@@ -15,6 +15,7 @@ export function EffectTag({ effect }: { effect: Effect }): JSX.Element {
   return (
     <small class={`effect ${none ? "none" : effect.ratio > 1 ? "slower" : "faster"}`} data-kind={effect.kind}>
       {none ? "same time" : `${threeDigits(effect.ratio)} ×, ${signed(effect.ms)}`}
+      {!none && effect.kind === "spec" && "?"}
       <span class="hidden">{`, ${KIND_WORD[effect.kind]}`}</span>
     </small>
   );

@@ -3,7 +3,7 @@
 import { nearest } from "../data/budget";
 import type { Kind } from "../data/provenance";
 import { secondsAt } from "../data/curves";
-import { curveIn, measuredSide } from "./sides";
+import { curveIn, kindOf, measuredSide } from "./sides";
 import { isCurve } from "./curves";
 import { link } from "./navigation";
 import { runOf, setting, type Setting } from "./setting";
@@ -28,7 +28,7 @@ export function effectOf(key: string, value: string): Effect | null {
   const measured = measuredEffect(now, { ...now.switches, ...other.switches, [key]: value });
   if (measured) return measured;
   const [here, there] = [secondsAt(curves, curve, length), secondsAt(curves, other, length)];
-  return { ratio: there / here, ms: (there - here) * 1e3, kind: curves.kind };
+  return { ratio: there / here, ms: (there - here) * 1e3, kind: kindOf(curves, other, now) };
 }
 
 /** The same where both settings were measured here. */

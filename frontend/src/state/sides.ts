@@ -1,6 +1,7 @@
 // What stands beside or over each other in the Budget: a run, a setting that is modelled from it, and
 // what was there before the last change.
 
+import type { Curve, Curves } from "../api/types";
 import type { Answer } from "../data/answers";
 import { budgetOf, phasesOf, type Budget, type Loaded, type Scope } from "../data/budget";
 import { budgetOfCurve, difference, type Switches } from "../data/curves";
@@ -120,7 +121,8 @@ function modelledSide(name: Side["name"], setting: Setting): Side | Lacking | nu
   const { curves, curve } = found;
   const how = difference(textual(setting.loaded.run), curve.switches);
   const elsewhere = Boolean(setting.machine || setting.shape);
-  const whole = budgetOfCurve(curves, curve, link.value.detail, elsewhere ? "" : how);
+  const trusted = { ...curves, kind: kindOf(curves, curve, setting) };
+  const whole = budgetOfCurve(trusted, curve, link.value.detail, elsewhere ? "" : how);
   const first = elsewhere ? SHORTEST : firstOf(setting.loaded.run);
   const budget = { ...whole, columns: whole.columns.filter(({ length }) => length >= first) };
   const stops = stopsOf(budget, null);
@@ -144,6 +146,15 @@ const firstOf = (run: RunFile): number => Math.min(...run.cells.map(({ length })
 /** A machine that was fitted to steps of one phase alone knows nothing of the other. */
 function wasFitted(run: RunFile, scope: Scope): boolean {
   return phasesOf(scope).every((phase) => run.cells.some((cell) => cell.phase === phase));
+}
+
+/**
+ * How far to trust a curve. Without a KV cache a token is computed like a prompt, and of a machine that
+ * was fitted to decode steps alone that was never checked.
+ */
+export function kindOf({ kind }: Curves, { switches }: Curve, { loaded, machine }: Setting): Curves["kind"] {
+  const checked = machine || switches.kv_cache !== "off" || wasFitted(loaded.run, "prefill");
+  return checked ? kind : "spec";
 }
 
 /** The curve of a setting, for the phase and batch that are looked at or for others. */

@@ -21,7 +21,8 @@ export function AboutEffects(): JSX.Element | null {
   return (
     <p class="note about-effects">
       Beside each other value: how many times as long {SCOPE_WORDS[phase]} of {inTokens(length)} would take,
-      {batch > 1 && ` at batch ${batch},`} on {model} and {machine}. <KindTag kind={kind} />
+      {batch > 1 && ` at batch ${batch},`} on {model} and {machine}; with a question mark where nothing here
+      was measured that tells. <KindTag kind={kind} />
       {unknown.length > 0 && ` The cost model knows nothing of ${unknown.join(" and ")}.`}
     </p>
   );

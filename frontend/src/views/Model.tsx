@@ -57,9 +57,11 @@ export function AboutSetting({ side: { budget } }: { side: Side }): JSX.Element 
   return (
     <p class="note trust" role="status">
       {`Nobody measured this here: it is what the cost model says${budget.how && ` with ${budget.how}`}. A stage's time may be off by ${percent(lo, 0)} to +${percent(hi, 0)}. `}
-      {budget.kind === "spec"
-        ? "The machine is that of a data sheet, so that all times are the least that it could take. "
-        : "The machine is the one that was fitted to the shown run. "}
+      {budget.kind !== "spec"
+        ? "The machine is the one that was fitted to the shown run. "
+        : link.value.machine
+          ? "The machine is that of a data sheet, so that all times are the least that it could take. "
+          : "Nothing was measured on this machine that tells: take it for an order of magnitude. "}
       The model knows one stage for all of the host&apos;s work, host gap, and no time that no stage claims.
     </p>
   );

@@ -30,6 +30,8 @@ test("tabs, choices and the cursor need no mouse", async ({ open }) => {
   await page.keyboard.press("Tab");
   await expect(page.getByRole("checkbox", { name: "Model" })).toBeFocused();
   await page.keyboard.press("Tab");
+  await expect(page.getByRole("button", { name: "Show me" })).toBeFocused();
+  await page.keyboard.press("Tab");
 
   const cursor = page.getByRole("slider", { name: "Length in tokens" });
   await expect(cursor).toBeFocused();

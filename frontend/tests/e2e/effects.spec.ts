@@ -49,7 +49,7 @@ test("beside each value stands what it would do to the time, and where that come
   await expect(effect(page, "attention", "flash")).toHaveCount(0); // it is so already
   await expect(row(page, "batching").locator(".effect")).toHaveCount(0);
   await expect(page.locator(".about-effects")).toHaveText(
-    /how many times as long a decode step of 1,024 tokens would take, on smollm2 and AMD EPYC\. .*modelled, calibrated.* knows nothing of batching and sampler\./,
+    /how many times as long a decode step of 1,024 tokens would take, on smollm2 and AMD EPYC; .*modelled, calibrated.* knows nothing of batching and sampler\./,
   );
   // Whoever listens hears it with the value.
   await expect(radio(page, "attention", "naive")).toHaveAccessibleName(/^naive .*×, \+.* ms ?, calibrated$/);

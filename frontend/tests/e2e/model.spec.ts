@@ -35,6 +35,7 @@ test("a switch lays the model over the budget, and lets the cursor go on where n
 
   const cursor = page.getByRole("slider", { name: "Length in tokens" });
   await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
   await expect(cursor).toBeFocused();
   await page.keyboard.press("End");
   await expect(cursor).toHaveAttribute(
