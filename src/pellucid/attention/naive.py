@@ -56,4 +56,5 @@ def weigh(q: torch.Tensor, k: torch.Tensor, shape: AttentionShape) -> torch.Tens
     if shape.softcap:
         scores = shape.softcap * torch.tanh(scores / shape.softcap)
     mask = visible(num_new, context, 0, shape.window, q.device)
-    return torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=-1)
+    scores = scores.masked_fill(~mask, float("-inf"))  # nothing holds the unmasked ones any more
+    return torch.softmax(scores, dim=-1)
