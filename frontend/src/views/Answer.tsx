@@ -28,6 +28,10 @@ export function Answer(): JSX.Element {
           {glued(compared(...pair))}
         </p>
       )}
+      <p class="note what">
+        OptimizationExplorer: where the time of each token goes inside this engine, as the text grows and as
+        optimizations are switched. Attention is the part that looks back at all tokens before.
+      </p>
       {shown && (
         <p class="note">{side && !side.isMeasured ? modelled(side) : measured(side?.loaded ?? shown)}</p>
       )}

@@ -33,6 +33,7 @@ test("a whole request is a third tab, told by its length of output, all by keys"
   await page.keyboard.press("Tab");
   await expect(output).toHaveValue("1025"); // an empty field is no number, and is put back
   await page.keyboard.press("Tab");
+  await page.keyboard.press("Tab");
 
   const cursor = page.getByRole("slider", { name: "Length in tokens" });
   await expect(cursor).toBeFocused();
